@@ -1,0 +1,18 @@
+"""minidl: deep learning on NumPy and CuPy that can be read, checked and relied on."""
+
+from . import callbacks, data, kernels, layers, ops, optim, testing, weights
+from ._version import __version__
+from .autograd import Function, Tensor, no_grad
+from .backend import DeviceError
+from .data import DataError
+from .inspect import summary
+from .layers import Layer, Parameter, Sequential, StateError
+from .shapes import ShapeError
+from .train import evaluate, fit, predict
+from .weights import WeightsError
+
+__all__ = [
+    "__version__", "DataError", "DeviceError", "Function", "Layer", "Parameter", "Sequential", "ShapeError", "StateError",
+    "Tensor", "WeightsError", "callbacks", "data", "evaluate", "fit", "kernels", "layers", "no_grad",
+    "ops", "optim", "predict", "summary", "testing", "weights",
+]  # fmt: skip

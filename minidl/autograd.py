@@ -1,0 +1,285 @@
+"""The engine: Tensor, Function, and backward over a tape of Functions. First-order gradients only.
+
+A Function instance is the node of the graph and its memory: ``forward`` keeps on ``self`` what
+``backward`` needs. Both see plain arrays. The engine does, once for all operations: choosing the array
+module, un-broadcasting, accumulating, ordering, freeing, and refusing what would give wrong gradients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import weakref
+import zlib
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from . import kernels
+from .backend import Array, common_module, device_of, from_python, is_array, to_numpy
+from .kernels.reference import sum_to_shape
+from .operators import Operators
+
+_state = threading.local()
+_creation = itertools.count()
+
+
+class no_grad(contextlib.ContextDecorator):  # noqa: N801 - used like a function, as elsewhere
+    """Context or decorator in which no graph is recorded (in this thread only)."""
+
+    def __enter__(self) -> None:
+        self._before = grad_enabled()
+        _state.enabled = False
+
+    def __exit__(self, *exc: object) -> None:
+        _state.enabled = self._before
+
+    def _recreate_cm(self) -> no_grad:
+        return no_grad()  # a decorated function may run in several threads, or call itself
+
+
+def grad_enabled() -> bool:
+    """Whether operations in this thread record a graph."""
+    return getattr(_state, "enabled", True)
+
+
+class Tensor(Operators):
+    """An array that remembers how it was made.
+
+    Parameters
+    ----------
+    data : array_like
+        An array is taken without a copy. Python floats, and lists of them, become float32.
+    requires_grad : bool
+        Whether ``backward`` leaves a gradient in ``grad``; needs a floating dtype.
+    dtype : dtype, optional
+        Cast to this type.
+
+    Attributes
+    ----------
+    grad : array or None
+        Sum of the gradients that reached this tensor; only tensors made by the user have one.
+    version : int
+        Goes up with every change of the values; a graph that saved older ones refuses ``backward``.
+    """
+
+    __array_ufunc__ = None  # so that ndarray + Tensor asks Tensor.__radd__
+    grad_slot: Array | None = None  # where an optimiser wants the gradient to land
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None):
+        data = data._data if isinstance(data, Tensor) else data
+        if not is_array(data):
+            data = from_python(data)
+        if dtype is not None:
+            data = data.astype(dtype, copy=False)
+        if requires_grad and data.dtype.kind != "f":
+            raise TypeError(f"requires_grad needs a floating dtype, got {data.dtype}; pass dtype='float32'")
+        self._data: Array = data
+        self.requires_grad = requires_grad
+        self.grad: Array | None = None
+        self.creator: Function | None = None
+        self.version = 0
+        self._savers = 0  # live nodes that saved this array
+        self._seen: int | None = None  # checksum from when the user looked at a saved array
+
+    @property
+    def data(self) -> Array:
+        """The array itself. Changing it while a graph still needs it is noticed at ``backward``."""
+        if self._savers and self._seen is None:
+            self._seen = _checksum(self._data)
+        return self._data
+
+    @data.setter
+    def data(self, value: Array) -> None:
+        self._data = value
+        self.version += 1
+
+    def refresh_version(self) -> int:
+        """The version, after counting a change made through ``data[...] = value``."""
+        if self._seen is not None and self._seen != (now := _checksum(self._data)):
+            self._seen = now
+            self.version += 1
+        return self.version
+
+    shape = property(lambda self: self._data.shape, doc="Lengths of the axes.")
+    ndim = property(lambda self: self._data.ndim, doc="Number of axes.")
+    size = property(lambda self: self._data.size, doc="Number of elements.")
+    dtype = property(lambda self: self._data.dtype, doc="Type of the elements.")
+    device = property(lambda self: device_of(self._data), doc="'cpu' or 'cuda:N'.")
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array; on the CPU without a copy."""
+        return to_numpy(self.data)
+
+    def item(self) -> float:
+        """The only element as a Python number."""
+        return self._data.item()
+
+    def detach(self) -> Tensor:
+        """A tensor on the same array that no gradient flows through."""
+        return Tensor(self.data)
+
+    def backward(self, grad: Any = None, *, retain_graph: bool = False) -> None:
+        """Add d(self)/d(leaf) to ``grad`` of every leaf tensor that requires one.
+
+        Parameters
+        ----------
+        grad : array, shape of self, optional
+            Gradient of the result with respect to this tensor; only one element needs none.
+        retain_graph : bool
+            Keep what the nodes saved, so that ``backward`` can run again.
+
+        Raises
+        ------
+        RuntimeError
+            No graph, a freed graph, a missing or misshaped `grad`, or a saved array that was changed.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward() on a tensor that depends on nothing with requires_grad=True")
+        if grad is None and self.size != 1:
+            raise RuntimeError(
+                f"backward() on shape {self.shape} needs a gradient; or reduce it, as in y.sum()"
+            )
+        xp = common_module("backward", (self._data,))
+        grad = xp.ones_like(self._data) if grad is None else xp.asarray(_array_of(grad), dtype=self.dtype)
+        if grad.shape != self.shape:
+            raise RuntimeError(f"backward() on shape {self.shape} got a gradient of shape {grad.shape}")
+        _run_backward(self, grad, retain_graph)
+
+    def __repr__(self) -> str:
+        body = np.array2string(to_numpy(self._data), separator=", ", prefix="Tensor(")
+        return f"Tensor({body}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.data, dtype=dtype, copy=copy)
+
+
+class Function:
+    """One application of an operation: the node of the graph and its memory.
+
+    Subclasses write ``forward(self, *arrays) -> array`` and ``backward(self, grad) -> array or tuple``,
+    one gradient (or None) per input, broadcast or not. The incoming gradient is never written to:
+    others may hold it.
+
+    Attributes
+    ----------
+    xp : module
+        numpy or cupy, set before ``forward``.
+    kernels : module
+        The hot loops for these arrays.
+    needs_grad : tuple of bool
+        Which inputs need a gradient; costly ones are skipped when nobody asks.
+    """
+
+    xp: ModuleType
+    kernels: ModuleType
+    needs_grad: tuple[bool, ...]
+    inputs: tuple[Any, ...]
+    saved: list[tuple[weakref.ref[Tensor], int]]
+    order: int
+    freed = False
+
+    def forward(self, *arrays: Any) -> Array:
+        raise TypeError(f"{type(self).__name__} must define forward(self, *arrays)")
+
+    def backward(self, grad: Array) -> Any:
+        raise TypeError(f"{type(self).__name__} must define backward(self, grad)")
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        """Apply the operation to tensors, arrays or Python numbers."""
+        arrays = tuple([_array_of(x) for x in inputs])
+        self.xp = common_module(type(self).__name__, arrays)
+        self.kernels = kernels.of(self.xp)
+        record = grad_enabled()
+        self.needs_grad = tuple([record and isinstance(x, Tensor) and x.requires_grad for x in inputs])
+        out = Tensor(self.xp.asarray(self.forward(*arrays)))
+        if any(self.needs_grad):
+            out.requires_grad, out.creator = True, self
+            self.order, self.inputs = next(_creation), inputs
+            kept = {id(value) for value in vars(self).values()}
+            self.saved = []
+            for tensor in (*inputs, out):
+                if isinstance(tensor, Tensor) and id(tensor._data) in kept:
+                    tensor._savers += 1
+                    self.saved.append((weakref.ref(tensor), tensor.refresh_version()))
+        return out
+
+    def check_saved(self) -> None:
+        """Refuse to go backward through an array that was changed since ``forward``."""
+        for tensor, version in ((ref(), version) for ref, version in self.saved):
+            if tensor is not None and tensor.refresh_version() != version:
+                raise RuntimeError(
+                    f"{type(self).__name__}.backward needs the values of shape {tensor.shape} that forward "
+                    f"saw (version {version}), but they were changed since (version {tensor.version}); "
+                    f"call backward() before changing them, or change a copy"
+                )
+
+    def release(self) -> None:
+        """Drop the inputs and everything that ``forward`` kept."""
+        for tensor in (ref() for ref, _ in self.saved):
+            if tensor is not None:
+                tensor._savers -= 1
+                tensor._seen = tensor._seen if tensor._savers else None
+        vars(self).clear()
+        self.freed = True
+
+
+def _run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
+    """Visit the nodes behind `root` newest first, so that each has its whole gradient when visited."""
+    nodes: dict[int, Function] = {}
+    stack = [root.creator]
+    while stack:
+        node = stack.pop()
+        if node is None or id(node) in nodes:
+            continue
+        if node.freed:
+            raise RuntimeError("backward() through a graph already freed; use backward(retain_graph=True)")
+        nodes[id(node)] = node
+        stack.extend(x.creator for x in node.inputs if isinstance(x, Tensor))
+    pending: dict[int, Array] = {}
+
+    def deliver(tensor: Tensor, grad: Array) -> None:
+        if tensor.creator is None:
+            _accumulate(tensor, grad)
+        else:
+            key = id(tensor.creator)
+            pending[key] = pending[key] + grad if key in pending else grad
+
+    deliver(root, grad)
+    for node in sorted(nodes.values(), key=lambda node: -node.order):
+        arrived = pending.pop(id(node), None)
+        if arrived is not None:
+            node.check_saved()
+            grads = node.backward(arrived)
+            grads = grads if isinstance(grads, tuple) else (grads,)
+            for x, needed, g in zip(node.inputs, node.needs_grad, grads, strict=True):
+                if needed and g is not None:
+                    deliver(x, sum_to_shape(g, x.shape).astype(x.dtype, copy=False))
+        if not retain_graph:
+            node.release()
+
+
+def _accumulate(leaf: Tensor, grad: Array) -> None:
+    """Add to ``leaf.grad`` without ever sharing memory with another gradient."""
+    if leaf.grad is not None:
+        leaf.grad = leaf.grad + grad if leaf.grad_slot is None else leaf.grad.__iadd__(grad)
+    elif leaf.grad_slot is None:
+        leaf.grad = grad.copy()
+    else:
+        leaf.grad_slot[...] = grad
+        leaf.grad = leaf.grad_slot
+
+
+def _array_of(x: Any) -> Any:
+    """What `forward` gets: the array of a tensor, Python numbers as they are (they never upcast)."""
+    if isinstance(x, Tensor):
+        return x._data
+    if isinstance(x, np.generic):
+        return x.item()
+    return x if isinstance(x, (int, float)) or is_array(x) else from_python(x)
+
+
+def _checksum(array: Array) -> int:
+    return zlib.crc32(to_numpy(array).tobytes())

@@ -1,0 +1,60 @@
+"""The progress bar."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from tqdm import tqdm
+
+from .base import Callback, Logs
+
+
+class ProgressBar(Callback):
+    """A tqdm bar on a terminal; elsewhere one line an epoch. It is put in place by ``fit(verbose=1)``."""
+
+    def __init__(self, file: TextIO | None = None):
+        self._file = file
+        self._bar: tqdm | None = None
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        self._start = time.perf_counter()
+        self._train_seconds = 0.0
+        file = self._file or sys.stderr
+        title = f"Epoch {epoch + 1}/{self.run.epochs}"
+        shape = "{desc} {percentage:3.0f}% |{bar:24}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+        if file.isatty():
+            self._bar = tqdm(total=self.run.steps, desc=title, bar_format=shape, file=file, mininterval=0.2)
+
+    def on_batch_end(self, step: int, logs: Logs) -> None:
+        self._train_seconds = time.perf_counter() - self._start
+        if self._bar is not None:
+            self._bar.update()
+            if self._bar.last_print_n == self._bar.n:
+                self._bar.set_postfix_str(self._text(logs, step + 1), refresh=False)
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        text = self._text(logs, self.run.steps)
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+            self._close()
+        else:
+            seconds = time.perf_counter() - self._start
+            print(
+                f"Epoch {epoch + 1}/{self.run.epochs} - {seconds:.0f}s - {text}",
+                file=self._file or sys.stdout,
+                flush=True,
+            )
+
+    def on_train_end(self) -> None:
+        self._close()
+
+    def _text(self, logs: Logs, steps: int) -> str:
+        pace = f"{1e3 * self._train_seconds / max(steps, 1):.0f}ms/step"
+        return " - ".join([pace, *(f"{key}: {value:.4f}" for key, value in logs.items())])
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

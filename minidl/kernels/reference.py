@@ -1,0 +1,175 @@
+"""Every kernel in the plainest array code: the specification that faster twins are tested against.
+
+Arrays in, arrays out; NumPy or CuPy. The sliding windows have a file of their own, `windows`.
+"""
+
+from __future__ import annotations
+
+from ..backend import Array, array_module
+from .windows import (  # noqa: F401 - part of the specification
+    avg_pool,
+    avg_pool_grad,
+    col2im,
+    conv2d,
+    conv2d_grad_input,
+    conv2d_grad_weight,
+    im2col,
+    max_pool,
+    max_pool_grad,
+)
+
+
+def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
+    """Undo broadcasting: sum `x` over the axes along which an array of `shape` was repeated."""
+    if x.shape == shape:
+        return x
+    extra = x.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        i + extra for i, size in enumerate(shape) if size == 1 and x.shape[i + extra] != 1
+    )
+    return x.sum(axis=axes, keepdims=True).reshape(shape)
+
+
+def sum_rows(x: Array) -> Array:
+    """Sum of (M, C) over M. BLAS does it several times faster than ``x.sum(axis=0)``."""
+    return array_module(x).ones(len(x), dtype=x.dtype) @ x  # (C,)
+
+
+# Normalisation and loss -----------------------------------------------------------------------------
+
+
+def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array, Array]:
+    """Normalise each column of (M, C) by its mean and biased variance.
+
+    Returns y (M, C), the normalised x (M, C), 1 / sqrt(var + eps), mean and var (C,).
+    """
+    mean = sum_rows(x) / len(x)
+    centred = x - mean
+    var = sum_rows(centred * centred) / len(x)
+    inverse_std = 1 / array_module(x).sqrt(var + eps)
+    normalised = centred
+    normalised *= inverse_std
+    y = normalised * gamma
+    y += beta
+    return y, normalised, inverse_std, mean, var
+
+
+def batch_norm_grad(
+    dy: Array, normalised: Array, gamma: Array, inverse_std: Array
+) -> tuple[Array, Array, Array]:
+    """Gradients of `batch_norm` with respect to x, gamma and beta, through mean and variance too."""
+    dbeta = sum_rows(dy)
+    dgamma = sum_rows(dy * normalised)
+    dx = normalised * (-dgamma / len(dy))
+    dx += dy
+    dx -= dbeta / len(dy)
+    dx *= gamma * inverse_std
+    return dx, dgamma, dbeta
+
+
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """x - log(sum(exp(x))) over `axis`, shifted by the maximum so that nothing overflows."""
+    xp = array_module(x)
+    shifted = x - x.max(axis=axis, keepdims=True)
+    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+
+
+def erf(x: Array) -> Array:
+    """The error function, to 1e-15: rational approximations as in Cephes (Moshier), by |x| <= 1 or not."""
+    xp = array_module(x)
+    size = xp.minimum(xp.abs(x), 6.0)  # beyond 6 it is 1 to the last bit
+    small = xp.minimum(size, 1.0)
+    z = small * small
+    inside = small * _polynomial(z, _ERF_P) / _polynomial(z, _ERF_Q)
+    outside = 1 - xp.exp(-size * size) * _polynomial(size, _ERFC_P) / _polynomial(size, _ERFC_Q)
+    return xp.sign(x) * xp.where(size <= 1, inside, outside)
+
+
+def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
+    """Horner's rule, highest power first."""
+    y = coefficients[0]
+    for c in coefficients[1:]:
+        y = y * x + c
+    return y
+
+
+# fmt: off
+_ERF_P = (9.60497373987051638749e0, 9.00260197203842689217e1, 2.23200534594684319226e3,
+          7.00332514112805075473e3, 5.55923013010394962768e4)
+_ERF_Q = (1.0, 3.35617141647503099647e1, 5.21357949780152679795e2, 4.59432382970980127987e3,
+          2.26290000613890934246e4, 4.92673942608635921086e4)
+_ERFC_P = (2.46196981473530512524e-10, 5.64189564831068821977e-1, 7.46321056442269912687e0,
+           4.86371970985681366614e1, 1.96520832956077098242e2, 5.26445194995477358631e2,
+           9.34528527171957607540e2, 1.02755188689515710272e3, 5.57535335369399327526e2)
+_ERFC_Q = (1.0, 1.32281951154744992508e1, 8.67072140885989742329e1, 3.54937778887819891062e2,
+           9.75708501743205489753e2, 1.82390916687909736289e3, 2.24633760818710981792e3,
+           1.65666309194161350182e3, 5.57535340817727675546e2)
+# fmt: on
+
+
+# Optimisers: one flat array of parameters, one of gradients, one for each moment, updated in place ------
+
+
+def sgd_step(
+    p: Array, g: Array, velocity: Array | None, lr: float, momentum: float, nesterov: bool, decay: float
+) -> None:
+    """v = momentum v + g;  p -= lr v  (Nesterov: p -= lr (g + momentum v)). `decay` adds decay * p to g."""
+    if decay:
+        g = g + decay * p
+    if velocity is not None:
+        velocity *= momentum
+        velocity += g
+        g = g + momentum * velocity if nesterov else velocity
+    p -= lr * g
+
+
+def adam_step(
+    p: Array,
+    g: Array,
+    mean: Array,
+    square: Array,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    decay: float,
+    decoupled: bool,
+) -> None:
+    """Adam (Kingma and Ba, ICLR 2015), AdamW when `decoupled` (Loshchilov and Hutter, ICLR 2019)."""
+    if decay and decoupled:
+        p *= 1 - lr * decay
+    elif decay:
+        g = g + decay * p
+    mean *= beta1
+    mean += (1 - beta1) * g
+    square *= beta2
+    square += (1 - beta2) * (g * g)
+    denominator = square**0.5
+    denominator /= (1 - beta2**step) ** 0.5
+    denominator += eps
+    p -= (lr / (1 - beta1**step)) * mean / denominator
+
+
+def rmsprop_step(
+    p: Array,
+    g: Array,
+    square: Array,
+    velocity: Array | None,
+    lr: float,
+    rho: float,
+    eps: float,
+    momentum: float,
+    decay: float,
+) -> None:
+    """s = rho s + (1 - rho) g^2;  p -= lr g / (sqrt(s) + eps)  (Hinton, lecture 6e, 2012)."""
+    if decay:
+        g = g + decay * p
+    square *= rho
+    square += (1 - rho) * (g * g)
+    update = g / (square**0.5 + eps)
+    if velocity is not None:
+        velocity *= momentum
+        velocity += update
+        update = velocity
+    p -= lr * update

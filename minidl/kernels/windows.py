@@ -1,0 +1,144 @@
+"""Reference kernels that slide a window over an image: convolution and pooling.
+
+Images are NHWC, conv weights (KH, KW, C, F). `pads` is ((top, bottom), (left, right)); `kernel`,
+`strides`, `dilation` and `out` are (vertical, horizontal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..backend import Array, array_module
+from ..shapes import Pads, Pair
+
+
+def pad_image(x: Array, pads: Pads, value: float = 0.0) -> Array:
+    """(N, H, W, C) framed by `value`."""
+    if pads == ((0, 0), (0, 0)):
+        return x
+    return array_module(x).pad(x, ((0, 0), *pads, (0, 0)), constant_values=value)
+
+
+def window_slices(
+    out: Pair, kernel: Pair, strides: Pair, dilation: Pair
+) -> Iterator[tuple[int, int, tuple[slice, slice, slice]]]:
+    """(ky, kx, index): `index` takes from the padded image what each output sees at offset (ky, kx)."""
+    rows, columns = ((n - 1) * s + 1 for n, s in zip(out, strides, strict=True))
+    for ky in range(kernel[0]):
+        for kx in range(kernel[1]):
+            top, left = ky * dilation[0], kx * dilation[1]
+            yield (
+                ky,
+                kx,
+                (slice(None), slice(top, top + rows, strides[0]), slice(left, left + columns, strides[1])),
+            )
+
+
+def unpad(x: Array, pads: Pads) -> Array:
+    """The inside of a padded image."""
+    (top, bottom), (left, right) = pads
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+
+
+def padded_zeros(shape: tuple[int, ...], pads: Pads, like: Array) -> Array:
+    """Zeros for an image of `shape` (N, H, W, C) with its frame."""
+    n, h, w, c = shape
+    return array_module(like).zeros((n, h + sum(pads[0]), w + sum(pads[1]), c), dtype=like.dtype)
+
+
+# Convolution ----------------------------------------------------------------------------------------
+
+
+def im2col(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads, dilation: Pair) -> Array:
+    """Rows of what each output pixel sees: (N * OH * OW, KH * KW * C)."""
+    xp = array_module(x)
+    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    windows = xp.lib.stride_tricks.sliding_window_view(pad_image(x, pads), reach, axis=(1, 2))
+    windows = windows[:, :: strides[0], :: strides[1], :, :: dilation[0], :: dilation[1]]
+    return windows.transpose(0, 1, 2, 4, 5, 3).reshape(
+        len(x) * out[0] * out[1], kernel[0] * kernel[1] * x.shape[3]
+    )
+
+
+def col2im(
+    cols: Array, shape: tuple[int, ...], out: Pair, kernel: Pair, strides: Pair, pads: Pads, dilation: Pair
+) -> Array:
+    """The transpose of `im2col`: add each row back to the pixels it was read from; (N, H, W, C)."""
+    x = padded_zeros(shape, pads, cols)
+    cols = cols.reshape(shape[0], *out, *kernel, shape[3])
+    for ky, kx, index in window_slices(out, kernel, strides, dilation):
+        x[index] += cols[:, :, :, ky, kx]
+    return unpad(x, pads)
+
+
+def conv2d(
+    x: Array, w: Array, b: Array | None, out: Pair, strides: Pair, pads: Pads, dilation: Pair
+) -> Array:
+    """(N, H, W, C) * (KH, KW, C, F) + (F,) -> (N, OH, OW, F), as one matrix product."""
+    cols = im2col(x, out, w.shape[:2], strides, pads, dilation)  # (N OH OW, KH KW C)
+    y = cols @ w.reshape(-1, w.shape[3])
+    if b is not None:
+        y += b
+    return y.reshape(len(x), *out, w.shape[3])
+
+
+def conv2d_grad_input(
+    dy: Array, w: Array, shape: tuple[int, ...], strides: Pair, pads: Pads, dilation: Pair
+) -> Array:
+    """Gradient of `conv2d` with respect to x of `shape`."""
+    dcols = dy.reshape(-1, w.shape[3]) @ w.reshape(-1, w.shape[3]).T
+    return col2im(dcols, shape, dy.shape[1:3], w.shape[:2], strides, pads, dilation)
+
+
+def conv2d_grad_weight(
+    dy: Array, x: Array, shape: tuple[int, int, int, int], strides: Pair, pads: Pads, dilation: Pair
+) -> Array:
+    """Gradient of `conv2d` with respect to w of `shape`; the columns are made again, not kept."""
+    cols = im2col(x, dy.shape[1:3], shape[:2], strides, pads, dilation)
+    return (cols.T @ dy.reshape(-1, shape[3])).reshape(shape)
+
+
+# Pooling --------------------------------------------------------------------------------------------
+
+
+def max_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads) -> tuple[Array, Array]:
+    """Largest value of each window and its offset ky * KW + kx; of equal ones the first counts."""
+    xp = array_module(x)
+    padded = pad_image(x, pads, value=-xp.inf)
+    offset_type = xp.uint8 if kernel[0] * kernel[1] <= 256 else xp.int32
+    for ky, kx, index in window_slices(out, kernel, strides, (1, 1)):
+        seen = padded[index]  # (N, OH, OW, C)
+        if ky == kx == 0:
+            y, where = seen.copy(), xp.zeros(seen.shape, dtype=offset_type)
+            continue
+        xp.copyto(where, offset_type(ky * kernel[1] + kx), where=seen > y)
+        y = xp.maximum(y, seen)
+    return y, where
+
+
+def max_pool_grad(
+    dy: Array, where: Array, shape: tuple[int, ...], kernel: Pair, strides: Pair, pads: Pads
+) -> Array:
+    """Send each gradient to the one pixel that won its window."""
+    dx = padded_zeros(shape, pads, dy)
+    for ky, kx, index in window_slices(dy.shape[1:3], kernel, strides, (1, 1)):
+        dx[index] += dy * (where == ky * kernel[1] + kx)
+    return unpad(dx, pads)
+
+
+def avg_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads, counts: Array) -> Array:
+    """Sum of each window divided by `counts` (OH, OW, 1)."""
+    padded = pad_image(x, pads)
+    y = sum(padded[index] for _, _, index in window_slices(out, kernel, strides, (1, 1)))
+    return y / counts
+
+
+def avg_pool_grad(
+    dy: Array, shape: tuple[int, ...], kernel: Pair, strides: Pair, pads: Pads, counts: Array
+) -> Array:
+    """Spread each gradient evenly over its window."""
+    dx = padded_zeros(shape, pads, dy)
+    share = dy / counts
+    for _, _, index in window_slices(dy.shape[1:3], kernel, strides, (1, 1)):
+        dx[index] += share
+    return unpad(dx, pads)

@@ -1,0 +1,302 @@
+"""Parameter and Layer: how a model finds, names, freezes, saves and moves what it learns."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import init, rng
+from ..autograd import Tensor, no_grad
+from ..backend import Array, device_of, is_array, resolve_device, to_device, to_numpy
+from ..ops.elementwise import cast, multiply
+from .state import StateError, compare_state
+
+_loose_layers = itertools.count()
+
+
+class Parameter(Tensor):
+    """A tensor that is trained: an attribute of a Layer."""
+
+    def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None):
+        super().__init__(data, requires_grad, dtype)
+
+    @property
+    def data(self) -> Array:
+        """The values; an assignment overwrites them in place, for an optimiser may own the memory."""
+        return super().data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        if np.shape(value) != self.shape:
+            raise ValueError(f"Parameter: data must keep the shape {self.shape}, got {np.shape(value)}")
+        self._data[...] = value
+        self.version += 1
+
+
+class Layer:
+    """Part of a model: parameters, buffers, child layers, and ``forward``.
+
+    What a layer owns are its attributes, in order of assignment: a `Parameter` is trained and saved; a
+    plain array is a buffer, saved and moved but not trained; a `Layer`, or a list or dict of them, is a
+    child; a ``_name`` is none of these. Subclass it for a model with branches::
+
+        class Residual(dl.Layer):
+            def __init__(self, filters):
+                self.conv = dl.layers.Conv2D(filters, 3, padding="same")
+
+            def forward(self, x):
+                return dl.ops.relu(x + self.conv(x))
+
+    Parameters are made at the first call, when the shapes are known. Their initial values depend on the
+    model's seed and the layer's path only, not on the order in which layers were made.
+
+    Attributes
+    ----------
+    training : bool
+        Set by `train` and `eval`; batch norm and dropout look at it.
+    """
+
+    name: str | None = None
+    training: bool = True
+    structure: ClassVar[int] = 0  # goes up when any model gains, freezes or moves a parameter
+    _built = False
+    _frozen = False
+    _seed = 0
+    _path: str | None = None
+    _named_at = -1
+    _dtype: Any = None  # of its own parameters
+    _input_shapes: list[tuple[int, ...]] | None = None
+    _watch: Any = None  # called with (layer, output) after forward
+    _build_dtype: Any = np.float32
+
+    def __init__(self, name: str | None = None, seed: int = 0):
+        self.name, self._seed = name, seed
+
+    def build(self, *shapes: tuple[int, ...]) -> None:
+        """Make the parameters; called once with the shapes of the inputs, batch axis included."""
+
+    def forward(self, *inputs: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} must define forward(self, x)")
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Apply the layer. Images as uint8 are divided by 255; other integers become float32."""
+        tensors = tuple([_floating(x) for x in inputs])
+        if not self._path and self._named_at != Layer.structure:
+            self._name_descendants()
+        if not self._built:
+            self.build(*[x.shape for x in tensors])
+            self._built, self._input_shapes = True, [x.shape[1:] for x in tensors]
+        if self._dtype is not None:
+            tensors = tuple([x if x.dtype == self._dtype else cast(x, self._dtype) for x in tensors])
+        try:
+            y = self.forward(*tensors)
+        except (ValueError, TypeError) as error:
+            if not getattr(error, "__notes__", None):
+                error.add_note(f"in layer {self.name or self._path or '(model)'!r}: {self!r}")
+            raise
+        if self._watch is not None:
+            self._watch(self, y)
+        return y
+
+    # Finding ----------------------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Layer]]:
+        """(name, layer) of the direct children."""
+        for key, value in vars(self).items():
+            if key.startswith("_"):
+                continue
+            if isinstance(value, Layer):
+                yield key, value
+            elif isinstance(value, (list, tuple)):
+                yield from ((f"{key}.{i}", v) for i, v in enumerate(value) if isinstance(v, Layer))
+            elif isinstance(value, dict):
+                yield from ((f"{key}.{k}", v) for k, v in value.items() if isinstance(v, Layer))
+
+    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """(path, layer) of this layer and all below, each once, parents first."""
+        seen: set[int] = set()
+        stack: list[tuple[str, Layer]] = [(prefix, self)]
+        while stack:
+            path, layer = stack.pop()
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield path, layer
+                below = [(f"{path}.{key}" if path else key, child) for key, child in layer.named_children()]
+                stack.extend(reversed(below))
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(path, parameter) of all parameters, each once."""
+        seen: set[int] = set()
+        for path, value in self._named_values():
+            if isinstance(value, Parameter) and id(value) not in seen:
+                seen.add(id(value))
+                yield path, value
+
+    def parameters(self) -> list[Parameter]:
+        """All parameters, frozen ones too."""
+        return [p for _, p in self.named_parameters()]
+
+    def count_parameters(self) -> tuple[int, int]:
+        """(trainable, non-trainable) numbers, the buffers among the latter."""
+        values = {id(v): v for _, v in self._named_values()}.values()
+        trainable = sum(v.size for v in values if isinstance(v, Parameter) and v.requires_grad)
+        return trainable, sum(v.size for v in values) - trainable
+
+    def _named_values(self) -> Iterator[tuple[str, Parameter | Array]]:
+        for path, layer in self.named_layers():
+            for key, value in vars(layer).items():
+                if not key.startswith("_") and (isinstance(value, Parameter) or is_array(value)):
+                    yield f"{path}.{key}" if path else key, value
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if isinstance(value, (Layer, Parameter)):
+            Layer.structure += 1
+        object.__setattr__(self, key, value)
+
+    def _name_descendants(self) -> None:
+        """Give this model's layers, where they have none yet, the path and seed of their random numbers."""
+        layers = list(self.named_layers())
+        if self._path is None:
+            self._path = "" if len(layers) > 1 else f"{type(self).__name__}-{next(_loose_layers)}"
+        for path, layer in layers[1:]:
+            if layer._path is None:
+                layer._path, layer._seed, layer._build_dtype = path, self._seed, self._build_dtype
+                layer._frozen = layer._frozen or self._frozen
+        self._named_at = Layer.structure
+
+    def add_parameter(
+        self, key: str, shape: tuple[int, ...], initializer: str | init.Initializer, fan_in: int | None = None
+    ) -> None:
+        """Make the parameter `key`; for use in `build`."""
+        source = rng.generator(self._seed, "init", self._path or "", key)
+        values = init.get(initializer)(shape, source, self._build_dtype, fan_in=fan_in)
+        setattr(self, key, Parameter(values, requires_grad=not self._frozen))
+        self._dtype = self._build_dtype
+
+    # Modes ------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Layer:
+        """Switch this layer and all below to training (or, with False, to inference)."""
+        for _, layer in self.named_layers():
+            layer.training = mode
+        return self
+
+    def eval(self) -> Layer:
+        """Switch to inference: batch norm uses its running averages, dropout does nothing."""
+        return self.train(False)
+
+    def freeze(self) -> Layer:
+        """Stop training this layer and all below; frozen batch norm works as in inference."""
+        return self._set_frozen(True)
+
+    def unfreeze(self) -> Layer:
+        """Undo `freeze`."""
+        return self._set_frozen(False)
+
+    def _set_frozen(self, frozen: bool) -> Layer:
+        for _, layer in self.named_layers():
+            layer._frozen = frozen
+        for parameter in self.parameters():
+            parameter.requires_grad = not frozen
+            parameter.grad = None
+        Layer.structure += 1
+        return self
+
+    def to(self, device: str | None = None, dtype: Any = None) -> Layer:
+        """Move parameters and buffers to a device ("cpu", "cuda", "cuda:1", "auto") or a float dtype."""
+        target = None if device is None else resolve_device(device)
+        for _, layer in self.named_layers():
+            if dtype is not None:
+                layer._build_dtype = np.dtype(dtype)
+                layer._dtype = layer._dtype and layer._build_dtype
+            for key, value in list(vars(layer).items()):
+                array = value._data if isinstance(value, Parameter) else value
+                if key.startswith("_") or not is_array(array):
+                    continue
+                if dtype is not None and array.dtype.kind == "f":
+                    array = array.astype(dtype, copy=False)
+                if target is not None:
+                    array = to_device(array, target)
+                if isinstance(value, Parameter):
+                    value._data, value.grad, value.grad_slot = array, None, None
+                else:
+                    setattr(layer, key, array)
+        Layer.structure += 1
+        return self
+
+    # State ------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Parameters and buffers by path, as NumPy copies."""
+        return {
+            path: np.array(to_numpy(v._data if isinstance(v, Parameter) else v))
+            for path, v in self._named_values()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Overwrite parameters and buffers with those of `state`, all or none.
+
+        Raises
+        ------
+        StateError
+            Names are missing or unknown, or shapes differ: one message lists every problem.
+        """
+        own = dict(self._named_values())
+        problems = compare_state({k: v.shape for k, v in own.items()}, state)
+        if problems:
+            advice = (
+                ""
+                if own
+                else "\n  the model has no parameters yet: give Sequential an input_shape, or call it once"
+            )
+            raise StateError(
+                f"load_state_dict: nothing was loaded, {len(problems)} problem(s):\n  "
+                + "\n  ".join(problems)
+                + advice
+            )
+        for path, value in own.items():
+            array = value._data if isinstance(value, Parameter) else value
+            array[...] = to_device(to_numpy(state[path]), device_of(array))
+            if isinstance(value, Parameter):
+                value.version += 1
+
+    def __repr__(self) -> str:
+        shown = {
+            k: v
+            for k, v in vars(self).items()
+            if not k.startswith("_") and isinstance(v, (int, float, str, tuple))
+        }
+        return (
+            f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items() if k != 'training')})"
+        )
+
+
+@contextlib.contextmanager
+def inference(model: Layer) -> Iterator[None]:
+    """`model` in inference mode and without a graph; afterwards every layer is as it was."""
+    modes = [(layer, layer.training) for _, layer in model.named_layers()]
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+def positive(layer: str, argument: str, value: Any) -> int:
+    """`value` if it is an integer >= 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{layer}: {argument} must be an integer >= 1, got {value!r}")
+    return int(value)
+
+
+def _floating(x: Any) -> Tensor:
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.dtype.kind == "f":
+        return x
+    return multiply(cast(x, np.float32), 1 / 255) if x.dtype == np.uint8 else cast(x, np.float32)

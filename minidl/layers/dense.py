@@ -1,0 +1,61 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import ops
+from ..autograd import Tensor
+from ..init import Initializer, fans
+from .activation import get_activation
+from .base import Layer, Parameter, positive
+
+
+class Dense(Layer):
+    """y = activation(x @ weight + bias), (N, I) -> (N, units).
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs.
+    activation : str or function, optional
+        Such as "relu".
+    use_bias : bool
+    kernel_initializer, bias_initializer : str or function
+        See `minidl.init`.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (I, units)
+    bias : Parameter, shape (units,)
+    """
+
+    weight: Parameter
+    bias: Parameter | None = None
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Callable[[Any], Tensor] | None = None,
+        use_bias: bool = True,
+        kernel_initializer: str | Initializer = "glorot_uniform",
+        bias_initializer: str | Initializer = "zeros",
+        name: str | None = None,
+    ):
+        super().__init__(name)
+        self.units = positive("Dense", "units", units)
+        self.activation = activation
+        self.use_bias = use_bias
+        self._activate = get_activation(activation)
+        self._initializers = kernel_initializer, bias_initializer
+
+    def build(self, *shapes: tuple[int, ...]) -> None:
+        shape = (shapes[0][-1], self.units)
+        self.add_parameter("weight", shape, self._initializers[0])
+        if self.use_bias:
+            self.add_parameter("bias", (self.units,), self._initializers[1], fan_in=fans(shape)[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = ops.dense(x, self.weight, self.bias)
+        return self._activate(y) if self._activate else y

@@ -1,0 +1,56 @@
+"""Batch normalisation as a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import ops
+from ..autograd import Tensor
+from ..backend import Array, array_module
+from .base import Layer, Parameter
+
+
+class BatchNorm(Layer):
+    """Normalise each channel over the batch (Ioffe and Szegedy, ICML 2015), (..., C) -> (..., C).
+
+    In inference, or frozen, the running averages are used and not updated.
+
+    Parameters
+    ----------
+    momentum : float
+        Weight of the new value in the running averages (Keras's 0.99 is 0.01 here).
+    eps : float
+        Added to the variance (Keras: 1e-3).
+
+    Attributes
+    ----------
+    gamma, beta : Parameter, shape (C,)
+    running_mean, running_var : array, shape (C,)
+    """
+
+    gamma: Parameter
+    beta: Parameter
+    running_mean: Array
+    running_var: Array
+
+    def __init__(self, momentum: float = 0.1, eps: float = 1e-5, name: str | None = None):
+        super().__init__(name)
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"BatchNorm: momentum must be between 0 and 1, got {momentum}")
+        if not eps > 0:
+            raise ValueError(f"BatchNorm: eps must be > 0, got {eps}")
+        self.momentum = momentum
+        self.eps = eps
+
+    def build(self, *shapes: tuple[int, ...]) -> None:
+        channels = shapes[0][-1]
+        self.add_parameter("gamma", (channels,), "ones")
+        self.add_parameter("beta", (channels,), "zeros")
+        xp: Any = array_module(self.gamma.data)
+        self.running_mean = xp.zeros(channels, dtype=self._build_dtype)
+        self.running_var = xp.ones(channels, dtype=self._build_dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        training = self.training and not self._frozen
+        averages = self.running_mean, self.running_var
+        return ops.batch_norm(x, self.gamma, self.beta, *averages, training, self.momentum, self.eps)

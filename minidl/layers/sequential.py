@@ -1,0 +1,102 @@
+"""A model that is a chain of layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from .base import Layer, inference
+
+
+class Sequential(Layer):
+    """Layers applied one after the other.
+
+    Parameters
+    ----------
+    *layers : Layer, or (name, Layer)
+        Or one list of them. Layers without a name get one from their class: conv2d, conv2d_1, ...
+    input_shape : tuple of int, optional
+        Shape of one sample, such as (28, 28, 1): makes the parameters at once instead of at the first call.
+    seed : int
+        Of the initial values and of dropout.
+
+    Notes
+    -----
+    ``model[2]`` and ``model["conv2d_1"]`` are layers. ``model[:4]`` is a Sequential on the same layers:
+    freezing it freezes them here, and its parameter names are a part of the model's.
+    """
+
+    def __init__(
+        self,
+        *layers: Any,
+        input_shape: tuple[int, ...] | None = None,
+        name: str | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(name, seed)
+        if len(layers) == 1 and isinstance(layers[0], (list, tuple)) and not isinstance(layers[0][0], str):
+            layers = tuple(layers[0])
+        self.layers: list[Layer] = []
+        for layer in layers:
+            self.append(layer)
+        if input_shape is not None:
+            with inference(self):
+                self(np.zeros((1, *input_shape), self._build_dtype))
+
+    def append(self, layer: Layer | tuple[str, Layer]) -> Sequential:
+        """Add a layer, or a (name, layer), at the end."""
+        if isinstance(layer, tuple):
+            layer[1].name, layer = layer
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Sequential: expected a Layer, got {layer!r}")
+        taken = {other.name for other in self.layers if other is not layer}
+        if layer.name is None:
+            words = type(layer).__name__.replace("ReLU", "Relu")
+            base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", words).lower()
+            layer.name = next(n for n in _numbered(base) if n not in taken)
+        elif layer.name in taken:
+            raise ValueError(f"Sequential: two layers are called {layer.name!r}; give one another name")
+        self.layers.append(layer)
+        Layer.structure += 1
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def named_children(self) -> Iterator[tuple[str, Layer]]:
+        return ((str(layer.name), layer) for layer in self.layers)
+
+    def __getitem__(self, key: int | str | slice) -> Any:
+        if isinstance(key, slice):
+            part = Sequential(seed=self._seed)
+            part.layers = self.layers[key]
+            return part
+        if isinstance(key, str):
+            for layer in self.layers:
+                if layer.name == key:
+                    return layer
+            raise KeyError(f"no layer {key!r}; there are {', '.join(str(x.name) for x in self.layers)}")
+        return self.layers[key]
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __repr__(self) -> str:
+        return "Sequential(\n" + "".join(f"  {layer!r},\n" for layer in self.layers) + ")"
+
+
+def _numbered(base: str) -> Iterator[str]:
+    yield base
+    number = 1
+    while True:
+        yield f"{base}_{number}"
+        number += 1

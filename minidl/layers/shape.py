@@ -1,0 +1,68 @@
+"""Layers that reshape, resize or rescale their input and learn nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..autograd import Tensor
+from ..backend import array_module
+from ..shapes import Pair, pair
+from .base import Layer
+
+
+class Flatten(Layer):
+    """(N, ...) -> (N, everything else); images in the order H, W, C."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.flatten(x)
+
+
+class Reshape(Layer):
+    """(N, ...) -> (N, *target_shape); one length may be -1."""
+
+    def __init__(self, target_shape: tuple[int, ...], name: str | None = None):
+        super().__init__(name)
+        self.target_shape = tuple(target_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.reshape(x, (x.shape[0], *self.target_shape))
+
+
+class Resize(Layer):
+    """Bilinear resizing to (OH, OW), as in `ops.resize`."""
+
+    def __init__(self, size: int | Pair, name: str | None = None):
+        super().__init__(name)
+        self.size = pair(size, "Resize: size")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.resize(x, self.size)
+
+
+class Normalize(Layer):
+    """(x - mean) / std for each channel, with given constants.
+
+    Parameters
+    ----------
+    mean, std : float or sequence of C floats
+        In units of the input; uint8 images were divided by 255 before.
+    """
+
+    def __init__(self, mean: Any, std: Any, name: str | None = None):
+        super().__init__(name)
+        if not (np.asarray(std) > 0).all():
+            raise ValueError(f"Normalize: std must be > 0, got {std!r}")
+        self.mean, self.std = _floats(mean), _floats(std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        xp = array_module(x.data)
+        mean, std = (xp.asarray(v, dtype=x.dtype) for v in (self.mean, self.std))
+        return (x - mean) / std
+
+
+def _floats(value: Any) -> float | tuple[float, ...]:
+    array = np.asarray(value, dtype=float)
+    return float(array) if array.ndim == 0 else tuple(array.tolist())

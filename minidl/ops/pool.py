@@ -1,0 +1,139 @@
+"""Pooling over windows, NHWC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd import Function, Tensor
+from ..backend import Array
+from ..shapes import Pads, Pair, ShapeError, bind, pair, window_output, window_pads
+from .reduce import max, mean
+
+Padding = str | int | Pair | Pads
+
+
+class Pool(Function):
+    """What both kinds share: the geometry of the windows."""
+
+    name = "pool"
+
+    def __init__(self, kernel: Pair, strides: Pair, padding: Padding):
+        self.kernel, self.strides, self.padding = kernel, strides, padding
+
+    def remember_windows(self, x: Array) -> Pair:
+        """Keep shape and padding of x; return (OH, OW)."""
+        bind(self.name, "images are (N, H, W, C)", x=("N H W C", x))
+        size, once = x.shape[1:3], (1, 1)
+        self.shape = x.shape
+        self.pads = window_pads(self.padding, size, self.kernel, self.strides, once, self.name)
+        for axis, k, pad in zip("HW", self.kernel, self.pads, strict=True):
+            if k <= pad[0] or k <= pad[1]:
+                raise ShapeError(
+                    f"{self.name}: padding {pad} must be smaller than K{axis} = {k}: a window would see no pixel"
+                )
+        return window_output(size, self.kernel, self.strides, self.pads, once, self.name)
+
+
+class MaxPool2D(Pool):
+    """y = the largest pixel of each window        dx = dy, at that pixel (the first of equal ones)"""
+
+    name = "max_pool2d"
+
+    def forward(self, x: Array) -> Array:
+        out = self.remember_windows(x)
+        y, self.where = self.kernels.max_pool(x, out, self.kernel, self.strides, self.pads)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        return self.kernels.max_pool_grad(dy, self.where, self.shape, self.kernel, self.strides, self.pads)
+
+
+class AvgPool2D(Pool):
+    """y = the mean pixel of each window        dx = dy / count, at each of its pixels"""
+
+    name = "avg_pool2d"
+
+    def __init__(self, kernel: Pair, strides: Pair, padding: Padding, count_include_pad: bool):
+        super().__init__(kernel, strides, padding)
+        self.count_include_pad = count_include_pad
+
+    def forward(self, x: Array) -> Array:
+        out = self.remember_windows(x)
+        self.counts = self._counts(out, x.dtype)
+        return self.kernels.avg_pool(x, out, self.kernel, self.strides, self.pads, self.counts)
+
+    def backward(self, dy: Array) -> Array:
+        return self.kernels.avg_pool_grad(dy, self.shape, self.kernel, self.strides, self.pads, self.counts)
+
+    def _counts(self, out: Pair, dtype: Any) -> Array:
+        """How many pixels each window averages, (OH, OW, 1)."""
+        sides = []
+        for size, n, k, s, (before, _) in zip(
+            self.shape[1:3], out, self.kernel, self.strides, self.pads, strict=True
+        ):
+            start = self.xp.arange(n) * s - before
+            inside = self.xp.minimum(start + k, size) - self.xp.maximum(start, 0)
+            sides.append(self.xp.full(n, k) if self.count_include_pad else inside)
+        return (sides[0][:, None] * sides[1]).astype(dtype)[:, :, None]
+
+
+def max_pool2d(
+    x: Any, pool_size: int | Pair, strides: int | Pair | None = None, padding: Padding = 0
+) -> Tensor:
+    """Largest value in each window.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, H, W, C)
+    pool_size : int or (vertical, horizontal)
+    strides : int or (vertical, horizontal), optional
+        `pool_size` if left out; windows may overlap or leave gaps.
+    padding : as in `conv2d`
+        Padded pixels count as -inf, so they never win.
+
+    Returns
+    -------
+    Tensor, shape (N, OH, OW, C)
+
+    Notes
+    -----
+    Of equal values the first in row order gets the whole gradient, as in PyTorch and TensorFlow.
+    """
+    kernel = pair(pool_size, "max_pool2d: pool_size")
+    return MaxPool2D(kernel, kernel if strides is None else pair(strides, "max_pool2d: strides"), padding)(x)
+
+
+def avg_pool2d(
+    x: Any,
+    pool_size: int | Pair,
+    strides: int | Pair | None = None,
+    padding: Padding = 0,
+    count_include_pad: bool = False,
+) -> Tensor:
+    """Mean of each window; arguments and shapes as in `max_pool2d`.
+
+    Parameters
+    ----------
+    count_include_pad : bool
+        False divides by the number of real pixels in the window (Keras, ONNX); True by the size of the
+        window, padded zeros included (PyTorch's default).
+    """
+    kernel = pair(pool_size, "avg_pool2d: pool_size")
+    steps = kernel if strides is None else pair(strides, "avg_pool2d: strides")
+    return AvgPool2D(kernel, steps, padding, count_include_pad)(x)
+
+
+def global_avg_pool2d(x: Any) -> Tensor:
+    """Mean over all pixels: (N, H, W, C) -> (N, C)."""
+    return mean(_image("global_avg_pool2d", x), axis=(1, 2))
+
+
+def global_max_pool2d(x: Any) -> Tensor:
+    """Largest pixel of each channel: (N, H, W, C) -> (N, C); equal ones share the gradient."""
+    return max(_image("global_max_pool2d", x), axis=(1, 2))
+
+
+def _image(op: str, x: Any) -> Tensor:
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    bind(op, "images are (N, H, W, C)", x=("N H W C", x))
+    return x

@@ -1,0 +1,108 @@
+"""Shapes with names: symbolic checks whose errors a reader understands, and output sizes of windows.
+
+The letters mean the same everywhere: N batch, H W height and width, C channels in, F filters (channels
+out), KH KW kernel, OH OW output, I features in, O features out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Pair = tuple[int, int]
+Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
+
+
+class ShapeError(ValueError):
+    """Shapes do not fit: the message names the symbol, both values and the fix."""
+
+
+def bind(op: str, fix: str = "", **arguments: tuple[str, Any]) -> dict[str, int]:
+    """Check shapes against symbolic ones, such as ``x=("N I", x), w=("I O", w)``.
+
+    Parameters
+    ----------
+    op : str
+        Name of the operation, the first word of the message.
+    fix : str
+        Advice that ends the message.
+    **arguments : (str, array or None)
+        The symbolic shape and the array; None is skipped. A digit stands for itself.
+
+    Returns
+    -------
+    dict
+        The value of each symbol.
+
+    Raises
+    ------
+    ShapeError
+        ``conv2d: C is 3 in x (8, 28, 28, 3) but 4 in weight (3, 3, 4, 16)``.
+    """
+    sizes: dict[str, int] = {}
+    origin: dict[str, str] = {}
+    advice = f"; {fix}" if fix else ""
+    for name, (symbols, array) in arguments.items():
+        if array is None:
+            continue
+        expected, shape = symbols.split(), array.shape
+        if len(expected) != len(shape):
+            raise ShapeError(
+                f"{op}: {name} needs {len(expected)} axes ({', '.join(expected)}), got shape {shape}{advice}"
+            )
+        for symbol, size in zip(expected, shape, strict=True):
+            known = int(symbol) if symbol.isdigit() else sizes.setdefault(symbol, size)
+            if known != size:
+                where = f" in {origin[symbol]}" if symbol in origin else " by definition"
+                raise ShapeError(f"{op}: {symbol} is {known}{where} but {size} in {name} {shape}{advice}")
+            origin.setdefault(symbol, f"{name} {shape}")
+    return sizes
+
+
+def pair(value: int | Pair, what: str, at_least: int = 1) -> Pair:
+    """`value` as two integers; one integer stands for both axes."""
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2 or any(not isinstance(v, int) or v < at_least for v in both):
+        raise ShapeError(f"{what} must be an integer >= {at_least} or two of them, got {value!r}")
+    return both
+
+
+def window_pads(
+    padding: str | int | Pair | Pads, size: Pair, kernel: Pair, strides: Pair, dilation: Pair, op: str
+) -> Pads:
+    """Padding in pixels, ((top, bottom), (left, right)), from any of the ways to write it.
+
+    "valid" is no padding. "same" gives ceil(size / stride) outputs, the odd pixel at the bottom and
+    right (TensorFlow's rule). An integer or (vertical, horizontal) pads both sides alike;
+    ((top, bottom), (left, right)) is taken as it is.
+    """
+    if padding == "valid":
+        return ((0, 0), (0, 0))
+    if padding == "same":
+        pads = []
+        for length, k, s, d in zip(size, kernel, strides, dilation, strict=True):
+            total = max((-(-length // s) - 1) * s + (k - 1) * d + 1 - length, 0)
+            pads.append((total // 2, total - total // 2))
+        return (pads[0], pads[1])
+    if isinstance(padding, str):
+        raise ShapeError(f"{op}: padding must be 'valid', 'same' or integers, got {padding!r}")
+    sides: tuple[Any, ...] = (padding, padding) if isinstance(padding, int) else tuple(padding)
+    if len(sides) != 2:
+        raise ShapeError(f"{op}: padding must be one integer or two sides, got {padding!r}")
+    vertical, horizontal = (pair(side, f"{op}: padding", at_least=0) for side in sides)
+    return (vertical, horizontal)
+
+
+def window_output(size: Pair, kernel: Pair, strides: Pair, pads: Pads, dilation: Pair, op: str) -> Pair:
+    """(OH, OW) of a window that slides over `size` pixels; ShapeError if it does not fit once."""
+    out = []
+    for axis, length, k, s, pad, d in zip("HW", size, kernel, strides, pads, dilation, strict=True):
+        reach = (k - 1) * d + 1
+        count = (length + sum(pad) - reach) // s + 1
+        if count < 1:
+            raise ShapeError(
+                f"{op}: the window does not fit: (K{axis} - 1) * dilation + 1 = {reach} but "
+                f"{axis} + padding = {length} + {sum(pad)} = {length + sum(pad)}; "
+                f"use a smaller kernel, padding='same' or a larger input"
+            )
+        out.append(count)
+    return (out[0], out[1])
