@@ -3,8 +3,8 @@
 from . import callbacks, data, kernels, layers, ops, optim, testing, weights
 from ._version import __version__
 from .autograd import Function, Tensor, no_grad
-from .backend import DeviceError
-from .data import DataError
+from .backend import DeviceError, resolve_device
+from .data import DataError, MissingDataError
 from .inspect import summary
 from .layers import Layer, Parameter, Sequential, StateError
 from .shapes import ShapeError
@@ -12,7 +12,7 @@ from .train import evaluate, fit, predict
 from .weights import WeightsError
 
 __all__ = [
-    "__version__", "DataError", "DeviceError", "Function", "Layer", "Parameter", "Sequential", "ShapeError", "StateError",
+    "__version__", "DataError", "MissingDataError", "DeviceError", "Function", "Layer", "Parameter", "Sequential", "ShapeError", "StateError",
     "Tensor", "WeightsError", "callbacks", "data", "evaluate", "fit", "kernels", "layers", "no_grad",
-    "ops", "optim", "predict", "summary", "testing", "weights",
+    "ops", "optim", "predict", "resolve_device", "summary", "testing", "weights",
 ]  # fmt: skip

@@ -7,42 +7,22 @@ module, un-broadcasting, accumulating, ordering, freeing, and refusing what woul
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import threading
 import weakref
-import zlib
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from . import kernels
-from .backend import Array, common_module, device_of, from_python, is_array, to_numpy
+from .backend import Array, checksum, common_module, device_of, from_python, is_array, to_numpy
+from .grad_mode import grad_enabled, no_grad
 from .kernels.reference import sum_to_shape
 from .operators import Operators
 
-_state = threading.local()
+__all__ = ["Function", "Tensor", "grad_enabled", "no_grad"]
+
 _creation = itertools.count()
-
-
-class no_grad(contextlib.ContextDecorator):  # noqa: N801 - used like a function, as elsewhere
-    """Context or decorator in which no graph is recorded (in this thread only)."""
-
-    def __enter__(self) -> None:
-        self._before = grad_enabled()
-        _state.enabled = False
-
-    def __exit__(self, *exc: object) -> None:
-        _state.enabled = self._before
-
-    def _recreate_cm(self) -> no_grad:
-        return no_grad()  # a decorated function may run in several threads, or call itself
-
-
-def grad_enabled() -> bool:
-    """Whether operations in this thread record a graph."""
-    return getattr(_state, "enabled", True)
 
 
 class Tensor(Operators):
@@ -82,13 +62,13 @@ class Tensor(Operators):
         self.creator: Function | None = None
         self.version = 0
         self._savers = 0  # live nodes that saved this array
-        self._seen: int | None = None  # checksum from when the user looked at a saved array
+        self._seen: int | None = None  # checksum of a saved array that the user looked at
 
     @property
     def data(self) -> Array:
         """The array itself. Changing it while a graph still needs it is noticed at ``backward``."""
         if self._savers and self._seen is None:
-            self._seen = _checksum(self._data)
+            self._seen = checksum(self._data)
         return self._data
 
     @data.setter
@@ -98,7 +78,7 @@ class Tensor(Operators):
 
     def refresh_version(self) -> int:
         """The version, after counting a change made through ``data[...] = value``."""
-        if self._seen is not None and self._seen != (now := _checksum(self._data)):
+        if self._seen is not None and self._seen != (now := checksum(self._data)):
             self._seen = now
             self.version += 1
         return self.version
@@ -110,7 +90,7 @@ class Tensor(Operators):
     device = property(lambda self: device_of(self._data), doc="'cpu' or 'cuda:N'.")
 
     def numpy(self) -> np.ndarray:
-        """The values as a NumPy array; on the CPU without a copy."""
+        """The values as a NumPy array, on the CPU without a copy."""
         return to_numpy(self.data)
 
     def item(self) -> float:
@@ -160,8 +140,7 @@ class Function:
     """One application of an operation: the node of the graph and its memory.
 
     Subclasses write ``forward(self, *arrays) -> array`` and ``backward(self, grad) -> array or tuple``,
-    one gradient (or None) per input, broadcast or not. The incoming gradient is never written to:
-    others may hold it.
+    one gradient (or None) per input, broadcast or not. The incoming gradient must not be written to.
 
     Attributes
     ----------
@@ -279,7 +258,3 @@ def _array_of(x: Any) -> Any:
     if isinstance(x, np.generic):
         return x.item()
     return x if isinstance(x, (int, float)) or is_array(x) else from_python(x)
-
-
-def _checksum(array: Array) -> int:
-    return zlib.crc32(to_numpy(array).tobytes())

@@ -5,13 +5,14 @@ from .batches import batches, to_float, train_validation_split
 from .datasets import cifar10, class_names, emnist, fashion_mnist, mnist, svhn
 from .glyphs import glyphs
 from .inventory import get, list_datasets, path, status, verify
-from .registry import DATASETS, EMNIST_SPLITS, DataError
+from .registry import DATASETS, EMNIST_SPLITS, DataError, MissingDataError
 
 __all__ = [
     "DATASETS",
     "EMNIST_SPLITS",
     "Compose",
     "DataError",
+    "MissingDataError",
     "RandomCrop",
     "RandomFlip",
     "RandomRotation",

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from .places import Location, cache_folder, offline
-from .registry import Blob, DataError, Dataset, Part
+from .registry import Blob, DataError, MissingDataError, Dataset, Part
 
 _CONNECT_AND_READ_TIMEOUT_S = (10, 60)
 
@@ -34,7 +34,7 @@ def download(dataset: Dataset, part: Part) -> Location:
     if offline():
         own = os.environ.get("MINIDL_DATA")
         looked = f"{own} (MINIDL_DATA) and {folder}" if own else f"{folder} (MINIDL_DATA is not set)"
-        raise DataError(
+        raise MissingDataError(
             f"{dataset.name}: {name} is not in {looked}, and MINIDL_OFFLINE forbids the download of "
             f"its {blob.nbytes} bytes ({blob.checksum}) from {mirrors[0]}{name}. Set MINIDL_DATA to a "
             f"folder that holds {dataset.folders[0]}/, or run 'python -m minidl datasets get "
@@ -51,7 +51,7 @@ def download(dataset: Dataset, part: Part) -> Location:
             return Location(folder / name, form, True)
         wrong |= isinstance(failure, ValueError) and mirror.startswith("https:")
         failures.append(f"{mirror}{name}: {' '.join(str(failure).split())}")
-    raise DataError(
+    raise (DataError if wrong else MissingDataError)(
         f"{dataset.name}: no mirror gave {name} ({blob.nbytes} bytes, {blob.checksum}):\n  "
         + "\n  ".join(failures)
         + f"\nPut the file into {folder}, or set MINIDL_DATA to a folder that holds "

@@ -87,7 +87,7 @@ def cifar_pickle(data: bytes, md5: str, origin: str) -> tuple[np.ndarray, np.nda
     try:
         batch = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
         pixels, numbers = batch["data"], np.asarray(batch["labels"])
-    except Exception as error:
+    except Exception as error:  # whatever an odd pickle runs into
         raise DataError(f"{origin} is no CIFAR-10 batch: {error!r}") from None
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2:
         raise DataError(f"{origin}: 'data' is not a two-dimensional uint8 array")
@@ -139,7 +139,7 @@ def svhn_mat(data: bytes, origin: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         content = loadmat(io.BytesIO(data), variable_names=("X", "y"))
         pixels, numbers = content["X"], content["y"]
-    except Exception as error:
+    except Exception as error:  # SciPy lets through whatever its parser runs into
         raise DataError(f"{origin} is no SVHN .mat file (version 5): {error!r}") from None
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[:3] != (32, 32, 3):
         raise DataError(f"{origin}: X is {pixels.dtype} {pixels.shape}, expected uint8 (32, 32, 3, N)")

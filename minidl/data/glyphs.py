@@ -6,13 +6,13 @@ its 28x28 pixels are looked up in such a drawing through a random affine map wit
 
 from __future__ import annotations
 
-import os
-import tempfile
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..files import write_atomically
 from ..rng import generator
 from .places import cache_folder
 from .registry import DataError
@@ -225,7 +225,7 @@ def _load(path: Path, n_train: int, n_test: int, classes: int) -> tuple[Split, S
             x_train, y_train, x_test, y_test = (
                 stored[name] for name in ("x_train", "y_train", "x_test", "y_test")
             )
-    except Exception:
+    except Exception:  # whatever is wrong with it, drawing again puts it right
         return None
     for x, y, n in ((x_train, y_train, n_train), (x_test, y_test, n_test)):
         if x.shape != (n, 28, 28, 1) or x.dtype != np.uint8 or y.shape != (n,):
@@ -237,17 +237,11 @@ def _load(path: Path, n_train: int, n_test: int, classes: int) -> tuple[Split, S
 
 def _save(path: Path, train: Split, test: Split) -> None:
     """Keep the arrays for the next call; a cache that cannot be written only costs time, so no error."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = file.name
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
             np.savez(file, x_train=train[0], y_train=train[1], x_test=test[0], y_test=test[1])
-        os.chmod(temporary, path.parent.stat().st_mode & 0o666)
-        os.replace(temporary, path)
-        temporary = None
-    except OSError:
-        pass
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, write)

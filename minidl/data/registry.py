@@ -12,6 +12,10 @@ class DataError(RuntimeError):
     """A data file is missing, truncated, altered or not in its format; the message says what to do."""
 
 
+class MissingDataError(DataError):
+    """A data set is not on this machine and cannot be downloaded now."""
+
+
 @dataclass(frozen=True)
 class Blob:
     """What published bytes must be: their number and their checksum, "" or None where not known."""

@@ -5,39 +5,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from .. import init, rng
 from ..autograd import Tensor, no_grad
-from ..backend import Array, device_of, is_array, resolve_device, to_device, to_numpy
+from ..backend import device_of, is_array, resolve_device, to_device, to_numpy
 from ..ops.elementwise import cast, multiply
 from .state import StateError, compare_state
+from .tree import Parameter, Tree
 
 _loose_layers = itertools.count()
 
 
-class Parameter(Tensor):
-    """A tensor that is trained: an attribute of a Layer."""
-
-    def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None):
-        super().__init__(data, requires_grad, dtype)
-
-    @property
-    def data(self) -> Array:
-        """The values; an assignment overwrites them in place, for an optimiser may own the memory."""
-        return super().data
-
-    @data.setter
-    def data(self, value: Any) -> None:
-        if np.shape(value) != self.shape:
-            raise ValueError(f"Parameter: data must keep the shape {self.shape}, got {np.shape(value)}")
-        self._data[...] = value
-        self.version += 1
-
-
-class Layer:
+class Layer(Tree):
     """Part of a model: parameters, buffers, child layers, and ``forward``.
 
     What a layer owns are its attributes, in order of assignment: a `Parameter` is trained and saved; a
@@ -62,7 +44,6 @@ class Layer:
 
     name: str | None = None
     training: bool = True
-    structure: ClassVar[int] = 0  # goes up when any model gains, freezes or moves a parameter
     _built = False
     _frozen = False
     _seed = 0
@@ -85,7 +66,7 @@ class Layer:
     def __call__(self, *inputs: Any) -> Any:
         """Apply the layer. Images as uint8 are divided by 255; other integers become float32."""
         tensors = tuple([_floating(x) for x in inputs])
-        if not self._path and self._named_at != Layer.structure:
+        if not self._path and self._named_at != Tree.structure:
             self._name_descendants()
         if not self._built:
             self.build(*[x.shape for x in tensors])
@@ -102,60 +83,7 @@ class Layer:
             self._watch(self, y)
         return y
 
-    # Finding ----------------------------------------------------------------------------------------
-
-    def named_children(self) -> Iterator[tuple[str, Layer]]:
-        """(name, layer) of the direct children."""
-        for key, value in vars(self).items():
-            if key.startswith("_"):
-                continue
-            if isinstance(value, Layer):
-                yield key, value
-            elif isinstance(value, (list, tuple)):
-                yield from ((f"{key}.{i}", v) for i, v in enumerate(value) if isinstance(v, Layer))
-            elif isinstance(value, dict):
-                yield from ((f"{key}.{k}", v) for k, v in value.items() if isinstance(v, Layer))
-
-    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-        """(path, layer) of this layer and all below, each once, parents first."""
-        seen: set[int] = set()
-        stack: list[tuple[str, Layer]] = [(prefix, self)]
-        while stack:
-            path, layer = stack.pop()
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                yield path, layer
-                below = [(f"{path}.{key}" if path else key, child) for key, child in layer.named_children()]
-                stack.extend(reversed(below))
-
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """(path, parameter) of all parameters, each once."""
-        seen: set[int] = set()
-        for path, value in self._named_values():
-            if isinstance(value, Parameter) and id(value) not in seen:
-                seen.add(id(value))
-                yield path, value
-
-    def parameters(self) -> list[Parameter]:
-        """All parameters, frozen ones too."""
-        return [p for _, p in self.named_parameters()]
-
-    def count_parameters(self) -> tuple[int, int]:
-        """(trainable, non-trainable) numbers, the buffers among the latter."""
-        values = {id(v): v for _, v in self._named_values()}.values()
-        trainable = sum(v.size for v in values if isinstance(v, Parameter) and v.requires_grad)
-        return trainable, sum(v.size for v in values) - trainable
-
-    def _named_values(self) -> Iterator[tuple[str, Parameter | Array]]:
-        for path, layer in self.named_layers():
-            for key, value in vars(layer).items():
-                if not key.startswith("_") and (isinstance(value, Parameter) or is_array(value)):
-                    yield f"{path}.{key}" if path else key, value
-
-    def __setattr__(self, key: str, value: Any) -> None:
-        if isinstance(value, (Layer, Parameter)):
-            Layer.structure += 1
-        object.__setattr__(self, key, value)
+    # Making --------------------------------------------------------------------------------------------
 
     def _name_descendants(self) -> None:
         """Give this model's layers, where they have none yet, the path and seed of their random numbers."""
@@ -166,7 +94,7 @@ class Layer:
             if layer._path is None:
                 layer._path, layer._seed, layer._build_dtype = path, self._seed, self._build_dtype
                 layer._frozen = layer._frozen or self._frozen
-        self._named_at = Layer.structure
+        self._named_at = Tree.structure
 
     def add_parameter(
         self, key: str, shape: tuple[int, ...], initializer: str | init.Initializer, fan_in: int | None = None
@@ -203,7 +131,7 @@ class Layer:
         for parameter in self.parameters():
             parameter.requires_grad = not frozen
             parameter.grad = None
-        Layer.structure += 1
+        Tree.structure += 1
         return self
 
     def to(self, device: str | None = None, dtype: Any = None) -> Layer:
@@ -225,7 +153,7 @@ class Layer:
                     value._data, value.grad, value.grad_slot = array, None, None
                 else:
                     setattr(layer, key, array)
-        Layer.structure += 1
+        Tree.structure += 1
         return self
 
     # State ------------------------------------------------------------------------------------------

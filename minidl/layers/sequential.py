@@ -10,6 +10,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from .base import Layer, inference
+from .tree import Tree
 
 
 class Sequential(Layer):
@@ -61,7 +62,7 @@ class Sequential(Layer):
         elif layer.name in taken:
             raise ValueError(f"Sequential: two layers are called {layer.name!r}; give one another name")
         self.layers.append(layer)
-        Layer.structure += 1
+        Tree.structure += 1
         return self
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,23 +17,18 @@ class MatMul(Function):
             raise ShapeError(
                 f"matmul: the last axis of a {a.shape} must be as long as the first of b's last two {b.shape}"
             )
-        self.a = a if a.ndim > 1 else a[None]  # a vector is a row on the left, a column on the right
-        self.b = b if b.ndim > 1 else b[:, None]
-        self.shapes = a.shape, b.shape
+        self.a, self.b = a, b
         return a @ b
 
     def backward(self, dy: Array) -> Any:
-        (*_, a_rows, _), (*_, b_columns) = self.a.shape, self.b.shape[-1:]
-        a_shape, b_shape = self.shapes
-        dy = dy.reshape((*dy.shape[: dy.ndim - (len(a_shape) > 1) - (len(b_shape) > 1)], a_rows, *b_columns))
-        da = db = None
-        if self.needs_grad[0]:
-            da = dy @ self.b.swapaxes(-1, -2)
-            da = da if len(a_shape) > 1 else da[..., 0, :]
-        if self.needs_grad[1]:
-            db = self.a.swapaxes(-1, -2) @ dy
-            db = db if len(b_shape) > 1 else db[..., 0]
-        return da, db
+        a, b = self.a, self.b
+        if b.ndim == 1:  # a vector on the right is a column
+            b, dy = b[:, None], dy[..., None]
+        if a.ndim == 1:  # a vector on the left is a row
+            a, dy = a[None], dy[..., None, :]
+        da = dy @ b.swapaxes(-1, -2) if self.needs_grad[0] else None
+        db = a.swapaxes(-1, -2) @ dy if self.needs_grad[1] else None
+        return da, db[..., 0] if self.b.ndim == 1 and db is not None else db
 
 
 class Dense(Function):

@@ -20,7 +20,7 @@ class CrossEntropy(Function):
     def forward(self, x: Array, targets: Array) -> Array:  # (N, C), (N, C)
         self.targets = targets
         self.log_p = self.kernels.log_softmax(x)
-        return -self.xp.where(targets != 0, targets * self.log_p, 0).sum(axis=1)  # 0 * -inf counts as 0
+        return -(targets * self.xp.where(targets != 0, self.log_p, 0)).sum(axis=1)  # 0 * -inf counts as 0
 
     def backward(self, dloss: Array) -> Any:  # (N,)
         total = self.targets.sum(axis=1, keepdims=True)

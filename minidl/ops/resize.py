@@ -27,7 +27,7 @@ class Resize(Function):
 
     def _both_axes(self, x: Array, rows: Array, columns: Array) -> Array:
         n, h, w, c = x.shape
-        x = (rows @ x.reshape(n, h, w * c)).reshape(n, -1, w, c)
+        x = (rows @ x.reshape(n, h, w * c)).reshape(n, len(rows), w, c)
         return columns @ x  # a stack of (W, C) matrices
 
 

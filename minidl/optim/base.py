@@ -14,6 +14,7 @@ from .. import kernels
 from ..backend import Array, array_module, device_of, to_device, to_numpy
 from ..layers.base import Layer, Parameter
 from ..layers.state import StateError, compare_state
+from ..layers.tree import Tree
 from .clip import clip_norm, clip_value
 from .schedules import Constant, Schedule, check_rate
 
@@ -113,7 +114,7 @@ class Optimizer:
     def _is_packed(self) -> bool:
         """Whether the buffers still hold the model's trainable parameters (another optimiser may have them)."""
         slots = zip(self._parameters, self._slots, strict=True)
-        return self._packed_at == Layer.structure and all(p.grad_slot is slot for p, slot in slots)
+        return self._packed_at == Tree.structure and all(p.grad_slot is slot for p, slot in slots)
 
     def _pack(self) -> None:
         """Lay out the trainable parameters one after the other, unless nothing changed since."""
@@ -147,7 +148,7 @@ class Optimizer:
         self._slots = [p.grad_slot for p in self._parameters]
         self._steps = [0] * len(self._parameters)
         self._unpark()
-        self._packed_at = Layer.structure
+        self._packed_at = Tree.structure
 
     def _park(self) -> None:
         """Keep the state of the packed parameters by name."""

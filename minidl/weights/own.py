@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_atomically
 from ..layers.base import Layer
-from .files import write_atomically
 
 
 class WeightsError(ValueError):

@@ -34,13 +34,13 @@ def test_contract(augment, dtype):
     """New array, same dtype and shape, input kept, repeatable, no global random state."""
     x = images(dtype=dtype)
     x.flags.writeable = False
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
     out = augment(x, rng())
     assert out.dtype == dtype and out.shape == x.shape and out.flags.writeable
     assert not np.shares_memory(out, x)
     np.testing.assert_array_equal(out, augment(x.copy(), rng()))
     assert (out != augment(x, rng(4))).any()
-    np.testing.assert_array_equal(before, np.random.get_state()[1])
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
     assert augment(x[:0], rng()).shape == (0, 9, 7, 2)
     strided = np.repeat(x, 2, axis=2)[:, :, ::2]
     np.testing.assert_array_equal(out, augment(strided, rng()))

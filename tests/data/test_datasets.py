@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from minidl import data
-from minidl.data import DataError
+from minidl.data import DataError, registry
+from minidl.data.registry import Blob
 
 
 def check_idx(splits, tiny, transpose=False):
@@ -60,6 +62,25 @@ def test_emnist_altered_zip_is_refused(places, tiny_emnist):
     bad[middle] ^= 1
     (places.own / "gzip.zip").write_bytes(bytes(bad))
     with pytest.raises(DataError, match=r"gzip.zip is altered: expected md5 "):
+        data.emnist()
+
+
+def test_file_of_unknown_checksum_must_have_the_right_size(places, tiny_emnist, monkeypatch):
+    parts = []
+    for part in tiny_emnist.parts:
+        name, raw = part.forms[1].name, part.forms[1].content
+        parts.append(registry.idx_part(name, Blob(), Blob(raw.nbytes)))
+    dataset = replace(data.DATASETS["emnist/letters"], parts=tuple(parts))
+    monkeypatch.setitem(data.DATASETS, "emnist/letters", dataset)
+    folder = tiny_emnist.write(places.own / "emnist")
+    check_idx(data.emnist(), tiny_emnist)
+    name = "emnist-letters-test-labels-idx1-ubyte"
+    fewer = bytes([0, 0, 8, 1, 0, 0, 0, 3, 1, 2, 3])
+    (folder / f"{name}.gz").write_bytes(gzip.compress(fewer))
+    with pytest.raises(DataError, match="unpacked is truncated: expected 12 bytes, found 11"):
+        data.emnist()
+    (folder / f"{name}.gz").write_bytes(bytes(70_000))
+    with pytest.raises(DataError, match="too long: expected at most 65548, found 70000"):
         data.emnist()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -234,6 +235,12 @@ def test_all_mirrors_bad_is_one_error_and_a_retry_works(answer, hosted):
     assert len(data.mnist()[0][0]) == 6
 
 
+def test_page_instead_of_a_file_is_not_even_read(hosted):
+    hosted.server.answers |= {f"/{m}/{name}": b"<html></html>" for m in "ab" for name in hosted.files}
+    with pytest.raises(DataError, match="it offers 13 bytes, expected "):
+        data.mnist()
+
+
 def test_altered_download_is_refused(hosted):
     hosted.serve("a", change=lambda d: d[:-1] + bytes([d[-1] ^ 1]))
     with pytest.raises(DataError, match=r"(?s)no mirror gave train-images.*does not match"):
@@ -315,9 +322,9 @@ def test_full_disk(hosted, monkeypatch):
         data.mnist()
 
 
-def test_archive_is_downloaded_and_read_in_place(server, tiny_cifar, monkeypatch, places):
-    from dataclasses import replace
-
+@pytest.fixture
+def hosted_cifar(server, tiny_cifar, monkeypatch, places):
+    """A tiny CIFAR-10 whose binary archive the server has."""
     dataset = data.DATASETS["cifar10"]
     parts = []
     for part in dataset.parts:
@@ -328,10 +335,26 @@ def test_archive_is_downloaded_and_read_in_place(server, tiny_cifar, monkeypatch
         parts.append(replace(part, forms=tuple(forms)))
     monkeypatch.setitem(data.DATASETS, "cifar10", replace(dataset, parts=tuple(parts)))
     server.answers["/cifar-10-binary.tar.gz"] = tiny_cifar.tars["binary"]
+    tiny_cifar.server, tiny_cifar.folder = server, places.cache / "cifar-10"
+    return tiny_cifar
+
+
+def test_archive_is_downloaded_and_read_in_place(hosted_cifar):
     (x, _), _ = data.cifar10()
-    np.testing.assert_array_equal(x, tiny_cifar.x[:5].reshape(15, 32, 32, 3))
-    assert server.requests == ["/cifar-10-binary.tar.gz"]
-    assert_only(places.cache / "cifar-10", ["cifar-10-binary.tar.gz"])
+    np.testing.assert_array_equal(x, hosted_cifar.x[:5].reshape(15, 32, 32, 3))
+    assert hosted_cifar.server.requests == ["/cifar-10-binary.tar.gz"]
+    assert_only(hosted_cifar.folder, ["cifar-10-binary.tar.gz"])
+
+
+def test_wrong_file_of_another_form_is_set_aside(hosted_cifar):
+    hosted_cifar.folder.mkdir(parents=True)
+    for name, content in hosted_cifar.xz.items():
+        (hosted_cifar.folder / f"{name}.xz").write_bytes(content)
+    (hosted_cifar.folder / "data_batch_2.xz").write_bytes(b"not xz")
+    with pytest.warns(UserWarning, match="downloading it again"):
+        (x, _), _ = data.cifar10()
+    np.testing.assert_array_equal(x, hosted_cifar.x[:5].reshape(15, 32, 32, 3))
+    assert (hosted_cifar.folder / "data_batch_2.xz.wrong").read_bytes() == b"not xz"
 
 
 def _fetch_in_child(barrier, queue) -> None:

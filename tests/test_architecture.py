@@ -1,0 +1,124 @@
+"""The house rules of docs/design.md, checked on the syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "minidl"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A file imports only from floors below its own; files of one folder may import each other, downwards.
+FLOORS = {
+    "_version": 0,
+    "backend": 0,
+    "files": 0,
+    "operators": 0.5,
+    "grad_mode": 0,
+    "pictures": 6,
+    "rng": 0,
+    "shapes": 0,
+    "kernels": 1,
+    "init": 2,
+    "data": 2,
+    "autograd": 2,
+    "ops": 3,
+    "layers": 4,
+    "optim": 5,
+    "weights": 5,
+    "inspect": 5,
+    "testing": 5,
+    "plot": 6,
+    "report": 6,
+    "callbacks": 7,
+    "train": 8,
+    "cli": 9,
+    "__main__": 10,
+    "__init__": 10,
+}
+ONLY_IN = {
+    "cupy": {"backend.py", "kernels/cuda.py"},
+    "numba": {"kernels/cpu.py"},
+    "matplotlib": {"plot.py", "data/glyphs.py"},
+    "scipy": {"data/formats.py"},
+}
+
+
+def name_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(file: Path):
+    """(absolute dotted module, imported only for type checking) of each import in a file."""
+    tree = ast.parse(file.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    package = ("minidl", *file.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{stem}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from ((name, id(node) in typing_only) for name in names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_go_down(file):
+    own = name_of(file)
+    for module, typing_only in imports(file):
+        parts = module.split(".")
+        if parts[0] != "minidl" or typing_only or len(parts) < 2:
+            continue
+        other = parts[1] if parts[1] in FLOORS else "__init__"
+        if other != own:
+            assert FLOORS[other] < FLOORS[own], f"{own} (floor {FLOORS[own]}) imports {other} (floor {FLOORS[other]})"
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_optional_libraries_stay_in_their_rooms(library):
+    users = {str(f.relative_to(PACKAGE)) for f in FILES for m, _ in imports(f) if m.split(".")[0] == library}
+    assert users <= ONLY_IN[library]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_files_are_rooms(file):
+    tree = ast.parse(file.read_text())
+    assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), "assert does not validate input"
+    assert len(file.read_text().splitlines()) <= 260
+    assert file.name != "utils.py"
+    assert ast.get_docstring(tree), "a file says what it is"
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "ops").glob("*.py")), ids=lambda f: f.name)
+def test_an_operation_never_names_a_device(file):
+    words = {node.id for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)}
+    assert not words & {"cupy", "cuda", "device", "cpu"}
+
+
+def test_import_loads_nothing_optional():
+    code = "import sys, minidl; print(*sorted({m.split('.')[0] for m in sys.modules} & set(sys.argv[1:])))"
+    heavy = ["matplotlib", "scipy", "numba", "cupy", "onnx", "h5py", "torch", "pooch", "requests", "safetensors"]
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code, *heavy], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
+def test_public_names_have_docstrings():
+    import minidl as dl
+
+    for module in (dl, dl.ops, dl.layers, dl.optim, dl.callbacks, dl.data, dl.weights, dl.testing):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if callable(value) and not name.startswith("_"):
+                assert value.__doc__, f"{module.__name__}.{name} has no docstring"
