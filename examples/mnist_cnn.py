@@ -1,7 +1,7 @@
 """A convolutional network on MNIST: 5x5 kernels, 64 filters, batch norm and dropout.
 
-    python examples/mnist_cnn.py                      # MNIST if it is at hand, else drawn glyphs
-    python examples/mnist_cnn.py --data fashion_mnist --epochs 20 --out runs/fashion
+python examples/mnist_cnn.py                      # MNIST if it is at hand, else drawn glyphs
+python examples/mnist_cnn.py --data fashion_mnist --epochs 20 --out runs/fashion
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", default="auto", choices=["auto", "mnist", "fashion_mnist", "glyphs"])
     parser.add_argument("--samples", type=int, help="train on the first so many images only")
     parser.add_argument("--out", type=Path, default=Path("runs/mnist_cnn"), help="folder of the report")
+    parser.add_argument("--record", type=Path, help="also write figures and settings to this JSON file")
     return parser.parse_args()
 
 
@@ -44,7 +45,9 @@ def load(name: str) -> tuple[str, Split, Split]:
     try:
         return "mnist", *dl.data.mnist()
     except dl.MissingDataError:
-        print("MNIST is neither on this machine nor to be downloaded now: using glyphs, digits drawn from fonts.")
+        print(
+            "MNIST is neither on this machine nor to be downloaded now: using glyphs, digits drawn from fonts."
+        )
         return "glyphs", *dl.data.glyphs()
 
 
@@ -54,9 +57,7 @@ def build(seed: int) -> dl.Sequential:
         BatchNorm(**bn),
         MaxPool2D(2),
         Dropout(dropout),
-        Conv2D(Split = tuple[np.ndarray, np.ndarray]
-
-filters, kernel_size, activation="relu"),
+        Conv2D(filters, kernel_size, activation="relu"),
         BatchNorm(**bn),
         MaxPool2D(2),
         Dropout(dropout),
@@ -96,13 +97,18 @@ def main() -> None:
     seconds = time.perf_counter() - start
     logits = dl.predict(model, x_test)
     accuracy = float((logits.argmax(axis=1) == y_test).mean())
-    print(f"{name}: test accuracy {accuracy:.2%} after {arguments.epochs} epochs, {seconds:.0f} s on {device}")
+    print(
+        f"{name}: test accuracy {accuracy:.2%} after {arguments.epochs} epochs, {seconds:.0f} s on {device}"
+    )
 
-    settings = {k: str(v) for k, v in vars(arguments).items() if k != "out"} | {"data": name, "device": device}
-    results = {"test_accuracy": accuracy, "seconds": seconds}
+    settings = {k: v for k, v in vars(arguments).items() if k not in ("out", "record")}
+    settings |= {"data": name, "device": device, "samples": len(x_train)}
+    results = {"test_accuracy": accuracy, "seconds": round(seconds, 1)}
     dl.weights.save(model, arguments.out / "weights.safetensors")
-    record = {"settings": settings, "results": results, "history": history.history}
-    (arguments.out / "result.json").write_text(json.dumps(record | {"environment": dl.report.environment()}, indent=2))
+    record = {"experiment": "mnist_cnn", "settings": settings, "results": results}
+    record |= {"history": history.history, "environment": dl.report.environment()}
+    for path in filter(None, (arguments.out / "result.json", arguments.record)):
+        path.write_text(json.dumps(record, indent=1) + "\n")
     dl.report.write_report(
         arguments.out / "report.html",
         model=model,

@@ -1,6 +1,6 @@
 """A training loop of your own, without `fit`: forward, loss, backward, step.
 
-    python examples/training_by_hand.py
+python examples/training_by_hand.py
 """
 
 import minidl as dl
@@ -24,4 +24,6 @@ for epoch in range(epochs):
         optimizer.step()
         total += loss.item() * len(rows)
     accuracy = dl.evaluate(model, x_test, y_test)["accuracy"]
-    print(f"epoch {epoch + 1}: lr {optimizer.lr:g}, loss {total / len(x_train):.4f}, test accuracy {accuracy:.2%}")
+    print(
+        f"epoch {epoch + 1}: lr {optimizer.lr:g}, loss {total / len(x_train):.4f}, test accuracy {accuracy:.2%}"
+    )

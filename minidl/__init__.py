@@ -1,6 +1,6 @@
 """minidl: deep learning on NumPy and CuPy that can be read, checked and relied on."""
 
-from . import callbacks, data, kernels, layers, ops, optim, testing, weights
+from . import callbacks, data, kernels, layers, ops, optim, plot, report, testing, weights
 from ._version import __version__
 from .autograd import Function, Tensor, no_grad
 from .backend import DeviceError, resolve_device
@@ -14,5 +14,5 @@ from .weights import WeightsError
 __all__ = [
     "__version__", "DataError", "MissingDataError", "DeviceError", "Function", "Layer", "Parameter", "Sequential", "ShapeError", "StateError",
     "Tensor", "WeightsError", "callbacks", "data", "evaluate", "fit", "kernels", "layers", "no_grad",
-    "ops", "optim", "predict", "resolve_device", "summary", "testing", "weights",
+    "ops", "optim", "plot", "predict", "report", "resolve_device", "summary", "testing", "weights",
 ]  # fmt: skip

@@ -59,7 +59,10 @@ def _get(parsed: argparse.Namespace) -> int:
 def _verify(parsed: argparse.Namespace) -> int:
     checks = verify(parsed.name)
     for check in checks:
-        print(f"{'WRONG' if check.problem else 'ok':<5}  {check.file}" + (f"  {check.problem}" if check.problem else ""))
+        print(
+            f"{'WRONG' if check.problem else 'ok':<5}  {check.file}"
+            + (f"  {check.problem}" if check.problem else "")
+        )
     return int(any(check.problem for check in checks))
 
 

@@ -69,7 +69,7 @@ def _blas() -> tuple[str, int | None]:
     return _name(built), None
 
 
-def _name(built: dict[str, str]) -> str:
+def _name(built: Any) -> str:
     return f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()
 
 

@@ -160,7 +160,7 @@ def confusion(
     highest = int(max(labels.max(initial=0), chosen.max(initial=0)))
     classes = max(known, len(class_names or ()), highest + 1)
     counts = np.bincount(labels * classes + chosen, minlength=classes**2).reshape(classes, classes)
-    return counts, class_labels(caller, class_names, classes)
+    return counts, [_shortened(name, 24) for name in class_labels(caller, class_names, classes)]
 
 
 def filter_tiles(source: Any, limit: int) -> Tiles:
@@ -217,14 +217,14 @@ def sample_tiles(x: Any, labels: Any, class_names: Sequence[str] | None, count: 
         numbers = class_numbers("samples", "labels", labels)
         bind("samples", x=("N H W C" if x.ndim == 4 else "N H W", x), labels=("N", numbers))
         names = class_labels("samples", class_names, 1 + int(numbers.max(initial=0)))
-        captions = [_shortened(names[number], 18) for number in numbers[:count]]
+        captions = [_shortened(names[number], 16) for number in numbers[:count]]
     return Tiles(to_unit(x[:count]), captions, "")
 
 
 def _caption(predicted: str, share: float, true: str) -> str:
     """The prediction and the truth, in one line where that fits the width of a tile, else in two."""
     line = f"{predicted} p={share:.2f} / {true}"
-    return line if len(line) <= 18 else f"{_shortened(predicted, 11)} p={share:.2f}\n/ {_shortened(true, 16)}"
+    return line if len(line) <= 18 else f"{_shortened(predicted, 10)} p={share:.2f}\n/ {_shortened(true, 14)}"
 
 
 def _shortened(text: str, width: int) -> str:

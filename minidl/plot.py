@@ -6,7 +6,6 @@ global state changes. With `save` the figure is also written to that file, as PN
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import pictures
+from .files import write_atomically
 from .pictures import Tiles
-from .weights.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,9 +51,7 @@ def curves(history: Any, *, title: str = "", save: Save = None) -> Figure:
     record = pictures.metrics(history)
     panels = [key for key in ("loss", "accuracy") if record.get(key) or record.get(f"val_{key}")]
     if not panels:
-        raise ValueError(
-            f"curves: history needs loss or accuracy of at least one epoch, got {sorted(record)}"
-        )
+        raise ValueError(f"curves: history needs loss or accuracy of one epoch, got {sorted(record)}")
     figure = _figure(5.2 * len(panels), 3.8 + 0.4 * bool(title))
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -116,7 +113,7 @@ def confusion_matrix(
 
     cell = float(np.clip(10.5 / classes, 0.36, 0.6)) if classes <= _MOST_COUNTS else 10.5 / classes
     side, longest = classes * cell, max(map(len, names))
-    figure = _figure(max(side, 2.5) + 1.9 + 0.05 * longest, max(side, 2.5) + 1.0 + 0.05 * longest)
+    figure = _figure(max(side, 2.5) + 1.9 + 0.07 * longest, max(side, 2.5) + 1.0 + 0.07 * longest)
     from matplotlib.colors import PowerNorm
 
     ax = figure.subplots()
@@ -185,7 +182,7 @@ def predictions(
     Parameters
     ----------
     x : array, shape (N, H, W, C) or (N, H, W)
-        As in `samples`.
+        Integers are 0..255, floats 0..1; floats beyond 0..1 are stretched, each picture on its own.
     labels : array of int, shape (N,)
     logits : array, shape (N, K)
         What `predict` returned; p is their softmax.
@@ -218,26 +215,8 @@ def samples(
     count: int = 16,
     save: Save = None,
 ) -> Figure:
-    """The first pictures of a data set, with their labels.
-
-    Parameters
-    ----------
-    x : array, shape (N, H, W, C) or (N, H, W)
-        C is 1 or 3. Integers are 0..255. Floats are taken as they are if all lie in 0..1; else (data
-        with mean and deviation removed) each picture is stretched to 0..1.
-    labels : array of int, shape (N,), optional
-    class_names : sequence of str, optional
-    count : int
-    save : path, optional
-    """
+    """The first `count` pictures of a data set, with their labels; arguments as in `predictions`."""
     return _grid([pictures.sample_tiles(x, labels, class_names, count)], CELL, save)
-
-
-def png(figure: Figure, dpi: float = 150) -> bytes:
-    """`figure` as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -247,9 +226,7 @@ def _figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
-        raise ImportError(
-            "plots need matplotlib, which is not installed: pip install 'minidl[plot]'"
-        ) from error
+        raise ImportError("plots need matplotlib, not installed: pip install 'minidl[plot]'") from error
     room = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)  # inches around each axes: no text is cut off
     figure = Figure(figsize=(width, height), layout=room)
     FigureCanvasAgg(figure)

@@ -6,6 +6,7 @@ The page is one file without scripts or links: it can be mailed, archived, and o
 from __future__ import annotations
 
 import base64
+import io
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -16,9 +17,9 @@ import numpy as np
 
 from . import pictures, plot
 from .environment import environment
+from .files import write_atomically
 from .inspect import summary
 from .layers.base import Layer
-from .weights.files import write_atomically
 
 __all__ = ["environment", "write_report"]
 
@@ -38,8 +39,8 @@ h1 { font-size: clamp(1.6rem, 4vw, 2.3rem); line-height: 1.2; margin: 0; overflo
 h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; padding-bottom: .35rem; border-bottom: 1px solid var(--line); }
 header p, figcaption { color: var(--soft); margin: .4rem 0 0; }
 figcaption { font-size: .9rem; }
-.results { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .75rem; margin: 1.75rem 0 0; }
-.results div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .8rem 1rem; }
+.results { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.75rem 0 0; }
+.results div { flex: 1 1 max(130px, 22%); background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .8rem 1rem; }
 .results dt { color: var(--soft); font-size: .85rem; }
 .results dd { margin: .1rem 0 0; font-size: 1.45rem; font-weight: 600; color: var(--mark); overflow-wrap: anywhere;
   font-variant-numeric: tabular-nums; line-height: 1.3; }
@@ -53,11 +54,12 @@ td { overflow-wrap: anywhere; }
   white-space: nowrap; width: auto; }
 .numbers .best { background: var(--best); }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1rem; overflow-x: auto;
-  font: 13px/1.3 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; margin: 0; }
+  font: 13px/1.2 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; margin: 0; }
 figure { margin: 0; }
 figure .wide { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: .75rem; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-@media (max-width: 640px) { figure img { max-width: none; width: 640px; } }
+@media (max-width: 640px) { figure img { max-width: none; width: 640px; }
+  .numbers th, .numbers td { padding: .32rem .5rem; } }
 @media print { body { background: #fff; } h2, figure, tr { break-inside: avoid; } }
 """
 
@@ -129,7 +131,7 @@ def write_report(
                 caption = "Above each picture: the prediction, its probability, and the true class."
                 parts.append(("Predictions", _picture(figure, "wrong and right predictions", caption)))
     if any(parameter.ndim == 4 for parameter in model.parameters()):
-        caption = "Each filter stretched on its own from black (its lowest weight) to white (its highest)."
+        caption = "The scale of each filter goes from its own lowest weight to its highest."
         parts.append(
             ("First filters", _picture(plot.filters(model), "filters of the first convolution", caption))
         )
@@ -188,7 +190,7 @@ def _section(heading: str, body: str) -> str:
 
 def _table(facts: Mapping[str, Any]) -> str:
     rows = (
-        f"<tr><th scope=row>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>"
+        f"<tr><th scope=row>{escape(str(key).replace('_', ' '))}</th><td>{escape(str(value))}</td></tr>"
         for key, value in facts.items()
     )
     return f"<table><tbody>{''.join(rows)}</tbody></table>"
@@ -212,7 +214,9 @@ def _epochs(record: dict[str, list[float]], seconds: Sequence[float]) -> str:
 def _picture(figure: Figure, alt: str, caption: str) -> str:
     """The figure inline, at twice the pixels of a plain screen."""
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    data = base64.b64encode(plot.png(figure, dpi=192)).decode()
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=192)
+    data = base64.b64encode(png.getvalue()).decode()
     image = f'<img src="data:image/png;base64,{data}" alt="{alt}" width="{width}" height="{height}">'
     return f'<figure><div class="wide">{image}</div><figcaption>{escape(caption)}</figcaption></figure>'
 
@@ -221,7 +225,7 @@ def _shown(key: str, value: Any) -> str:
     """A number as a reader wants it."""
     if isinstance(value, (float, np.floating)):
         share = "accuracy" in str(key) and 0 <= value <= 1
-        return f"{value:.2%}" if share else f"{value:.4g}"
+        return f"{value:.2%}" if share else f"{value:#.4g}"
     return (
         f"{value:,}" if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else str(value)
     )

@@ -35,7 +35,7 @@ def cross_entropy(x, labels=LABELS, smoothing=0.0, weights=None):
 def conv2d(x, w, b=None, strides=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1), groups=1):
     """Seven loops."""
     x = np.pad(x, ((0, 0), *pads, (0, 0)))
-    (n, h, wd, c), (kh, kw, cg, f) = x.shape, w.shape
+    (n, h, wd, _), (kh, kw, cg, f) = x.shape, w.shape
     oh = (h - (kh - 1) * dilation[0] - 1) // strides[0] + 1
     ow = (wd - (kw - 1) * dilation[1] - 1) // strides[1] + 1
     y = np.zeros((n, oh, ow, f)) + (0 if b is None else b)

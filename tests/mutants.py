@@ -27,7 +27,6 @@ TESTS = ["tests/ops", "tests/test_autograd.py"]
 FILES = [*sorted((ROOT / "minidl/ops").glob("*.py")), *sorted((ROOT / "minidl/kernels").glob("*.py"))]
 
 
-
 def gradients(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
     """(operation, function) of each backward method and each gradient kernel in a file."""
     for node in tree.body:
@@ -35,7 +34,9 @@ def gradients(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
             for item in node.body:
                 if isinstance(item, ast.FunctionDef) and item.name == "backward":
                     yield node.name, item
-        if isinstance(node, ast.FunctionDef) and (node.name.endswith("_grad") or "_grad_" in node.name or node.name == "col2im"):
+        if isinstance(node, ast.FunctionDef) and (
+            node.name.endswith("_grad") or "_grad_" in node.name or node.name == "col2im"
+        ):
             yield node.name, node
 
 
@@ -68,7 +69,10 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     if isinstance(node, ast.keyword) and node.arg == "axis":
         yield "another axis", ast.keyword("axis", ast.Constant(0 if ast.unparse(node.value) != "0" else 1))
     if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) > 1:
-        yield "swap two gradients", ast.Return(ast.Tuple([node.value.elts[1], node.value.elts[0], *node.value.elts[2:]], ast.Load()))
+        yield (
+            "swap two gradients",
+            ast.Return(ast.Tuple([node.value.elts[1], node.value.elts[0], *node.value.elts[2:]], ast.Load())),
+        )
     if isinstance(node, ast.Return) and isinstance(node.value, (ast.Name, ast.Call, ast.Subscript)):
         yield "flip the sign of the result", ast.Return(ast.UnaryOp(ast.USub(), node.value))
 
@@ -119,8 +123,22 @@ def main() -> int:
         for part in ("minidl", "tests", "pyproject.toml"):
             copier = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copier(ROOT / part, Path(folder) / part)
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--kernels=reference", *TESTS]
-        environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_PROFILE": "ci"}
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--kernels=reference",
+            *TESTS,
+        ]
+        environment = os.environ | {
+            "PYTHONPATH": folder,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HYPOTHESIS_PROFILE": "ci",
+        }
         for number, (file, name, what, source) in enumerate(chosen, 1):
             label = f"{number}/{len(chosen)} {name}: {what}"
             if arguments.list:
@@ -129,7 +147,9 @@ def main() -> int:
             target = Path(folder) / file.relative_to(ROOT)
             original = target.read_text()
             target.write_text(source)
-            run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+            run = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+            )
             target.write_text(original)
             caught = run.returncode == 1
             print(f"{'red' if caught else 'SURVIVED'}  {label}", flush=True)

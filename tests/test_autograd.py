@@ -140,7 +140,7 @@ def test_constant_loss_of_zero_still_gives_gradients():
 def test_backward_twice_is_refused():
     y = (leaf([1.0]) * 2).sum()
     y.backward()
-    with pytest.raises(RuntimeError, match="already freed.*retain_graph=True"):
+    with pytest.raises(RuntimeError, match=r"already freed.*retain_graph=True"):
         y.backward()
 
 
@@ -353,7 +353,9 @@ def test_mixing_array_modules_is_refused(monkeypatch):
     OtherArray.__module__ = "cupy.elsewhere"
     monkeypatch.setitem(__import__("sys").modules, "cupy", object())
     monkeypatch.setattr("minidl.backend._modules", {})
-    with pytest.raises(DeviceError, match=r"add: all arrays must be on one device, got \(2,\) on cpu, \(2,\) on cuda:0"):
+    with pytest.raises(
+        DeviceError, match=r"add: all arrays must be on one device, got \(2,\) on cpu, \(2,\) on cuda:0"
+    ):
         common_module("add", (np.ones(2), OtherArray()))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from .places import Location, cache_folder, offline
-from .registry import Blob, DataError, MissingDataError, Dataset, Part
+from .registry import Blob, DataError, Dataset, MissingDataError, Part
 
 _CONNECT_AND_READ_TIMEOUT_S = (10, 60)
 

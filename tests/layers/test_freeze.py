@@ -173,7 +173,10 @@ def test_a_slice_shares_its_layers():
     assert [p.requires_grad for p in model["conv2d_1"].parameters()] == [False, False]
     assert all(p.requires_grad for p in model[6:].parameters())
     model[4:5].unfreeze()
-    assert {n for n, p in model[:6].named_parameters() if p.requires_grad} == {"conv2d_1.weight", "conv2d_1.bias"}
+    assert {n for n, p in model[:6].named_parameters() if p.requires_grad} == {
+        "conv2d_1.weight",
+        "conv2d_1.bias",
+    }
 
 
 def test_freezing_one_layer_of_a_nested_model():
@@ -186,7 +189,10 @@ def test_freezing_one_layer_of_a_nested_model():
 
 def test_freezing_a_shared_layer_freezes_it_everywhere():
     dense = Dense(2)
-    first, second = Sequential(dense, Dense(3), input_shape=(2,)), Sequential(dense, Dense(4), input_shape=(2,))
+    first, second = (
+        Sequential(dense, Dense(3), input_shape=(2,)),
+        Sequential(dense, Dense(4), input_shape=(2,)),
+    )
     first.freeze()
     assert [p.requires_grad for p in second.parameters()] == [False, False, True, True]
 
@@ -227,7 +233,7 @@ def test_freezing_in_mid_training_keeps_the_optimiser_state(optimizer, data):
     model[:6].freeze()
     train(model, optimizer, *data, steps=3)
     during = optimizer.state_dict()
-    assert list(sorted(during)) == list(sorted(before))
+    assert sorted(during) == sorted(before)
     for key, value in during.items():
         if key.startswith(("conv", "batch")):
             np.testing.assert_array_equal(value, before[key], err_msg=key)

@@ -133,7 +133,10 @@ TABLE = {
 CLASSES = {
     name: value
     for name, value in vars(dl.layers).items()
-    if name in dl.layers.__all__ and inspect.isclass(value) and issubclass(value, Layer) and value is not Layer
+    if name in dl.layers.__all__
+    and inspect.isclass(value)
+    and issubclass(value, Layer)
+    and value is not Layer
 }
 REQUIRED = {  # arguments without a default
     Dense: (2,), Conv2D: (2, 1), Reshape: ((-1,),), Resize: (2,), Normalize: (0.0, 1.0),
@@ -245,7 +248,10 @@ def test_unknown_initializer(layer, numbers, shape, argument):
 @pytest.mark.parametrize("value", [np.int64(3), np.int32(3)])
 def test_numpy_integers_are_integers(value):
     model = Sequential(
-        Conv2D(value, value, strides=value, dilation=value, padding=value), MaxPool2D(value, padding=0), Flatten(), Dense(value)
+        Conv2D(value, value, strides=value, dilation=value, padding=value),
+        MaxPool2D(value, padding=0),
+        Flatten(),
+        Dense(value),
     )
     assert model(np.zeros((1, 20, 20, 1), np.float32)).shape == (1, 3)
 
@@ -281,7 +287,9 @@ def test_repr_of_a_built_model_lists_its_layers_without_numbers():
 
 
 def test_names_from_the_class():
-    model = Sequential(Conv2D(2, 3), Conv2D(2, 3), MaxPool2D(), LeakyReLU(), BatchNorm(), GELU(), Conv2D(2, 1))
+    model = Sequential(
+        Conv2D(2, 3), Conv2D(2, 3), MaxPool2D(), LeakyReLU(), BatchNorm(), GELU(), Conv2D(2, 1)
+    )
     assert [layer.name for layer in model] == [
         "conv2d", "conv2d_1", "max_pool2d", "leaky_relu", "batch_norm", "gelu", "conv2d_2",
     ]  # fmt: skip
@@ -397,9 +405,19 @@ def test_input_is_never_written(entry, rng):
     [
         (lambda: Sequential(Dense(3), ("head", Dense(2))), (2, 3, 3), "dense", "dense: x needs 2 axes"),
         (lambda: Sequential(Flatten(), ("picky", Resize(2))), (2, 3), "picky", "resize"),
-        (lambda: Sequential(("block", Sequential(("deep", MaxPool2D(9))))), (1, 4, 4, 1), "deep", "does not fit"),
+        (
+            lambda: Sequential(("block", Sequential(("deep", MaxPool2D(9))))),
+            (1, 4, 4, 1),
+            "deep",
+            "does not fit",
+        ),
         (lambda: Sequential(("image", Conv2D(3, 3))), (2, 3), "image", "4 axes"),
-        (lambda: Sequential(("grouped", Conv2D(4, 3, groups=2))), (2, 8, 8, 3), "grouped", "must divide C = 3"),
+        (
+            lambda: Sequential(("grouped", Conv2D(4, 3, groups=2))),
+            (2, 8, 8, 3),
+            "grouped",
+            "must divide C = 3",
+        ),
         (lambda: Sequential(("reshape", Reshape((5, 5)))), (2, 24), "reshape", "(2, 24)"),
     ],
     ids=["dense", "resize", "nested", "conv-build", "groups-build", "reshape"],
@@ -413,7 +431,7 @@ def test_error_notes_name_the_layer(make, x, where, what):
 
 def test_changed_input_size_is_explained():
     model = Sequential(("features", Dense(3)), input_shape=VECTOR)
-    with pytest.raises(ShapeError, match="I is 5 in x .* but 4 in weight") as caught:
+    with pytest.raises(ShapeError, match=r"I is 5 in x .* but 4 in weight") as caught:
         model(np.zeros((2, 5), np.float32))
     assert "'features'" in caught.value.__notes__[0]
 
@@ -427,7 +445,7 @@ def test_channels_first_is_recognised():
 def test_normalize_refuses_another_number_of_channels():
     layer = Normalize((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     for channels in (1, 2):
-        with pytest.raises(ValueError, match="C|channel"):
+        with pytest.raises(ValueError, match=r"C|channel"):
             layer(np.zeros((1, 2, 2, channels), np.float32))
 
 
@@ -455,7 +473,9 @@ def test_activation_by_name_is_the_layer(rng):
     }.items():  # fmt: skip
         dense = Dense(3, name)
         y = dense(x)
-        np.testing.assert_array_equal(y.data, layer(ops.dense(x, dense.weight, dense.bias)).data, err_msg=name)
+        np.testing.assert_array_equal(
+            y.data, layer(ops.dense(x, dense.weight, dense.bias)).data, err_msg=name
+        )
         assert not np.allclose(y.data, ops.dense(x, dense.weight, dense.bias).data), name
 
 

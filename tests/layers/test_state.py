@@ -80,7 +80,9 @@ def test_state_is_a_copy(x):
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, kept[name])
     model(x)  # training: running averages move
-    assert not np.array_equal(model.state_dict()["body.batch_norm.running_mean"], kept["body.batch_norm.running_mean"])
+    assert not np.array_equal(
+        model.state_dict()["body.batch_norm.running_mean"], kept["body.batch_norm.running_mean"]
+    )
 
 
 def test_round_trip(x):
@@ -140,7 +142,9 @@ def test_loading_is_all_or_nothing(damages):
         np.testing.assert_array_equal(value, before[name])
 
 
-@pytest.mark.parametrize("value", [[1.0, 2.0, 3.0, 4.0], None, np.array(list("abcd")), np.array([object()] * 4)])
+@pytest.mark.parametrize(
+    "value", [[1.0, 2.0, 3.0, 4.0], None, np.array(list("abcd")), np.array([object()] * 4)]
+)
 def test_loading_what_is_no_array_of_numbers(value):
     model = make_model()
     before = model.state_dict()
@@ -275,13 +279,18 @@ def test_an_unseeded_layer_of_its_own_still_differs_from_the_next():
 )
 def test_initializers(name, std, limit):
     weight = Sequential(Dense(200, kernel_initializer=name), input_shape=(300,))[0].weight.data
-    assert weight.dtype == np.float32 and abs(weight).max() <= limit * 1.0001 and abs(weight).max() > 0.95 * limit
+    assert (
+        weight.dtype == np.float32
+        and abs(weight).max() <= limit * 1.0001
+        and abs(weight).max() > 0.95 * limit
+    )
     assert weight.std() == pytest.approx(std, rel=0.02) and abs(weight.mean()) < 0.02 * std * 3
 
 
 def test_fan_in_of_convolutions_and_biases():
     layer = Sequential(
-        Conv2D(64, (3, 5), groups=2, kernel_initializer="torch_uniform", bias_initializer="torch_uniform"), input_shape=(8, 8, 16)
+        Conv2D(64, (3, 5), groups=2, kernel_initializer="torch_uniform", bias_initializer="torch_uniform"),
+        input_shape=(8, 8, 16),
     )[0]
     bound = 1 / np.sqrt(3 * 5 * 8)
     for parameter in (layer.weight, layer.bias):

@@ -38,8 +38,13 @@ def assert_agree(
 
 
 def to_nchw(x: Any) -> Any:
-    """A torch tensor (N, H, W, C) as (N, C, H, W)."""
-    return x.permute(0, 3, 1, 2)
+    """A torch tensor (N, H, W, C) as (N, C, H, W); some of PyTorch's gradients want it contiguous."""
+    return x.permute(0, 3, 1, 2).contiguous()
+
+
+def to_oihw(weight: Any) -> Any:
+    """A torch tensor (KH, KW, C, F) as (F, C, KH, KW)."""
+    return weight.permute(3, 2, 0, 1).contiguous()
 
 
 def to_nhwc(x: Any) -> Any:

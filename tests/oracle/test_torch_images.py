@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minidl import ops
-from tests.oracle.agreement import assert_agree, draw, to_nchw, to_nhwc
+from tests.oracle.agreement import assert_agree, draw, to_nchw, to_nhwc, to_oihw
 
 torch = pytest.importorskip("torch", reason="PyTorch is the oracle of these tests")
 F = torch.nn.functional
@@ -48,7 +48,7 @@ def torch_conv(
 ) -> Any:
     (top, bottom), (left, right) = pads
     padded = F.pad(to_nchw(x), (left, right, top, bottom))
-    return to_nhwc(F.conv2d(padded, w.permute(3, 2, 0, 1), b, strides, 0, dilation, groups))
+    return to_nhwc(F.conv2d(padded, to_oihw(w), b, strides, 0, dilation, groups))
 
 
 @given(convolutions(), seeds)
@@ -69,9 +69,7 @@ def test_conv2d_same_padding(seed: int, size: Any, kernel: Any, dilation: int) -
     arrays = draw(seed, (2, *size, 2), (*kernel, 2, 3), (3,))
     assert_agree(
         lambda x, w, b: ops.conv2d(x, w, b, padding="same", dilation=dilation),
-        lambda x, w, b: to_nhwc(
-            F.conv2d(to_nchw(x), w.permute(3, 2, 0, 1), b, padding="same", dilation=dilation)
-        ),
+        lambda x, w, b: to_nhwc(F.conv2d(to_nchw(x), to_oihw(w), b, padding="same", dilation=dilation)),
         *arrays,
     )
 
@@ -80,7 +78,7 @@ def test_conv2d_same_padding(seed: int, size: Any, kernel: Any, dilation: int) -
 def test_conv2d_integer_padding_is_pytorchs(padding: Any) -> None:
     assert_agree(
         lambda x, w: ops.conv2d(x, w, strides=2, padding=padding),
-        lambda x, w: to_nhwc(F.conv2d(to_nchw(x), w.permute(3, 2, 0, 1), stride=2, padding=padding)),
+        lambda x, w: to_nhwc(F.conv2d(to_nchw(x), to_oihw(w), stride=2, padding=padding)),
         *draw(0, (2, 8, 7, 2), (3, 3, 2, 4)),
     )
 

@@ -99,6 +99,18 @@ def test_binary(name: str, broadcast: Any, seed: int) -> None:
     assert_agree(*BINARY[name], np.asarray(a), np.asarray(b))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int64"])
+def test_extremes_of_integers(dtype: str) -> None:
+    """Images come as uint8."""
+    limits = np.iinfo(dtype)
+    a = np.array([limits.min, limits.max, 0, 5, 7], dtype)
+    b = np.array([limits.max, limits.min, 5, 0, 7], dtype)
+    for ours, theirs in ((ops.maximum, torch.maximum), (ops.minimum, torch.minimum)):
+        np.testing.assert_array_equal(ours(a, b).data, theirs(torch.tensor(a), torch.tensor(b)).numpy())
+    for ours, theirs in ((ops.max, torch.amax), (ops.min, torch.amin)):
+        assert ours(a).item() == theirs(torch.tensor(a)).item()
+
+
 @given(shape=shapes, seed=seeds)
 def test_where(shape: Any, seed: int) -> None:
     a, b, mask = draw(seed, shape, shape, shape)
@@ -148,6 +160,7 @@ KEYS: dict[str, Any] = {
     "indices_apart": (np.array([0, 1]), slice(None), np.array([1, 1])),
     "mask": np.arange(5) % 2 == 0,
     "list": [1, 1, 4],
+    "tuple_in_tuple": ((1, 1, 4),),
 }
 
 
@@ -155,7 +168,7 @@ KEYS: dict[str, Any] = {
 def test_getitem(name: str) -> None:
     key = KEYS[name]
     parts = key if isinstance(key, tuple) else (key,)
-    theirs = tuple(torch.tensor(k) if isinstance(k, np.ndarray) else k for k in parts)
+    theirs = tuple(torch.tensor(k) if isinstance(k, (np.ndarray, list, tuple)) else k for k in parts)
     assert_agree(lambda x: x[key], lambda x: x[theirs], *draw(0, (5, 4, 3)))
 
 

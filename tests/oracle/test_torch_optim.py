@@ -155,13 +155,14 @@ def test_schedule(name: str) -> None:
 @pytest.mark.parametrize("without", [(), (0,)])
 def test_clip_norm(scale: float, without: tuple[int, ...]) -> None:
     pair = Pair(*RULES["momentum"])
-    for _ in range(STEPS):
+    for step in range(STEPS):
         pair.set_gradients(without, scale)
         before = optim.clip_norm(pair.mine, 1.0)
         expected = torch.nn.utils.clip_grad_norm_(pair.other, 1.0)
-        assert before == pytest.approx(expected.item(), rel=1e-12)
+        # PyTorch divides by the norm + 1e-6, so that from the first step on the paths part a little
+        assert before == pytest.approx(expected.item(), rel=1e-6 if step else 1e-12)
         pair.step()
-    pair.assert_equal(rtol=1e-5)  # PyTorch divides by the norm + 1e-6
+    pair.assert_equal(rtol=1e-5)
 
 
 def test_clip_norm_of_the_optimizer() -> None:
@@ -194,10 +195,12 @@ def test_freezing_half_way(name: str) -> None:
     for step in range(STEPS):
         if step == 7:
             model[0].freeze()
-            [w.requires_grad_(False) for w in weights[:2]]
+            for w in weights[:2]:
+                w.requires_grad_(False)
         if step == 13:
             model[0].unfreeze()
-            [w.requires_grad_(True) for w in weights[:2]]
+            for w in weights[:2]:
+                w.requires_grad_(True)
         ours.zero_grad()
         theirs.zero_grad()
         loss = dl.ops.mse(model(x), target)

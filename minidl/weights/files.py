@@ -1,3 +1,0 @@
-"""Moved."""
-
-from ..files import write_atomically  # noqa: F401

@@ -1,0 +1,76 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import minidl as dl
+from minidl.cli import main
+
+
+@pytest.fixture(autouse=True)
+def empty(monkeypatch, tmp_path):
+    """No data at all, no network."""
+    monkeypatch.delenv("MINIDL_DATA", raising=False)
+    monkeypatch.setenv("MINIDL_CACHE", str(tmp_path))
+    monkeypatch.setenv("MINIDL_OFFLINE", "1")
+
+
+def test_list(capsys):
+    assert main(["datasets", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["NAME", "WHERE", "TITLE"]
+    assert {line.split()[0] for line in lines[1:]} >= {
+        "mnist",
+        "fashion_mnist",
+        "cifar10",
+        "svhn",
+        "emnist/letters",
+    }
+    assert all(line.split()[1] == "missing" for line in lines[1:])
+
+
+def test_path(capsys, tmp_path):
+    assert main(["datasets", "path", "mnist"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "mnist")
+
+
+def test_get_without_network(capsys):
+    assert main(["datasets", "get", "mnist"]) == 1
+    error = capsys.readouterr().err
+    assert "MINIDL_OFFLINE forbids the download" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_verify_missing_and_altered_files(capsys, tmp_path):
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist/t10k-labels-idx1-ubyte.gz").write_bytes(b"altered")
+    assert main(["datasets", "verify", "mnist"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("WRONG") for line in lines)
+    assert sum(line.endswith("missing") for line in lines) == 3
+    assert "4542" in next(line for line in lines if "t10k-labels" in line)  # the bytes there should be
+
+
+def test_unknown_name_is_a_usage_error(capsys):
+    assert main(["datasets", "get", "mnits"]) == 2
+    assert "did you mean 'mnist'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["datasets"], ["datasets", "get"], ["nonsense"]])
+def test_incomplete_commands(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: minidl" in capsys.readouterr().err
+
+
+def test_module_and_version():
+    result = subprocess.run(
+        [sys.executable, "-m", "minidl", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"minidl {dl.__version__}\n"
