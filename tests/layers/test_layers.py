@@ -172,6 +172,22 @@ def test_empty_batch(entry):
     assert model(np.zeros((0, *shape), np.float32)).shape == (0, *expected)
 
 
+@pytest.mark.parametrize(
+    ("make", "shape", "expected"),
+    [
+        (lambda: Dense(3), VECTOR, {"weight": (4, 3), "bias": (3,)}),
+        (lambda: Dense(3, use_bias=False), VECTOR, {"weight": (4, 3)}),
+        (lambda: Conv2D(8, (3, 2)), IMAGE, {"weight": (3, 2, 2, 8), "bias": (8,)}),
+        (lambda: Conv2D(8, 3, groups=2, use_bias=False), IMAGE, {"weight": (3, 3, 1, 8)}),
+        (BatchNorm, IMAGE, dict.fromkeys(["gamma", "beta", "running_mean", "running_var"], (2,))),
+        (Dropout, IMAGE, {}),
+    ],
+)
+def test_parameters_and_buffers(make, shape, expected):
+    state = Sequential(("it", make()), input_shape=shape).state_dict()
+    assert {name: value.shape for name, value in state.items()} == {f"it.{k}": v for k, v in expected.items()}
+
+
 def test_every_public_layer_is_in_the_table():
     used = {type(part) for make, _, _ in TABLE.values() for _, part in make().named_layers()}
     assert used >= set(CLASSES.values())

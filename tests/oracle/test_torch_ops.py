@@ -218,13 +218,11 @@ def class_labels(draw_from: st.DrawFn) -> dict[str, Any]:
         labels.reshape(-1)[:: draw_from(few)] = ignore
     if ignore is not None:
         assume((labels != ignore).any())  # the mean over nothing is not a number
-    weights = rng.uniform(0.2, 2.0, classes) if draw_from(st.booleans()) else None
     return {
         "logits": rng.standard_normal((*shape, classes)) * 3,
         "labels": labels,
         "ignore_index": ignore,
-        "class_weights": weights,
-        "reduction": draw_from(reductions),
+        "class_weights": rng.uniform(0.2, 2.0, classes),
     }
 
 
@@ -233,33 +231,40 @@ def class_second(x: Any) -> Any:
     return x.movedim(-1, 1).contiguous()  # nll_loss of images goes backward through nothing else
 
 
-def torch_options(case: dict[str, Any]) -> dict[str, Any]:
-    weights, ignore = case["class_weights"], case["ignore_index"]
-    return {
+def options(case: dict[str, Any], weighted: bool, reduction: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keyword arguments of our loss, and of PyTorch's."""
+    weights, ignore = case["class_weights"] if weighted else None, case["ignore_index"]
+    ours = {"class_weights": weights, "ignore_index": ignore, "reduction": reduction}
+    theirs = {
         "weight": None if weights is None else torch.tensor(weights),
         "ignore_index": -100 if ignore is None else ignore,
-        "reduction": case["reduction"],
+        "reduction": reduction,
     }
+    return ours, theirs
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weighted", [False, True])
 @given(class_labels(), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
-def test_cross_entropy(case: dict[str, Any], smoothing: float) -> None:
-    options = {k: case[k] for k in ("class_weights", "ignore_index", "reduction")}
+def test_cross_entropy(weighted: bool, reduction: str, case: dict[str, Any], smoothing: float) -> None:
+    mine, other = options(case, weighted, reduction)
     labels = torch.tensor(case["labels"])
     assert_agree(
-        lambda x: ops.cross_entropy(x, case["labels"], label_smoothing=smoothing, **options),
-        lambda x: F.cross_entropy(class_second(x), labels, label_smoothing=smoothing, **torch_options(case)),
+        lambda x: ops.cross_entropy(x, case["labels"], label_smoothing=smoothing, **mine),
+        lambda x: F.cross_entropy(class_second(x), labels, label_smoothing=smoothing, **other),
         case["logits"],
     )
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weighted", [False, True])
 @given(class_labels())
-def test_nll(case: dict[str, Any]) -> None:
-    options = {k: case[k] for k in ("class_weights", "ignore_index", "reduction")}
+def test_nll(weighted: bool, reduction: str, case: dict[str, Any]) -> None:
+    mine, other = options(case, weighted, reduction)
     labels = torch.tensor(case["labels"])
     assert_agree(
-        lambda x: ops.nll(x, case["labels"], **options),
-        lambda x: F.nll_loss(class_second(x), labels, **torch_options(case)),
+        lambda x: ops.nll(x, case["labels"], **mine),
+        lambda x: F.nll_loss(class_second(x), labels, **other),
         case["logits"],
     )
 
