@@ -235,20 +235,21 @@ def _run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
             grads = grads if isinstance(grads, tuple) else (grads,)
             for x, needed, g in zip(node.inputs, node.needs_grad, grads, strict=True):
                 if needed and g is not None:
-                    deliver(x, sum_to_shape(g, x.shape).astype(x.dtype, copy=False))
+                    deliver(x, sum_to_shape(node.xp.asarray(g), x.shape).astype(x.dtype, copy=False))
         if not retain_graph:
             node.release()
 
 
 def _accumulate(leaf: Tensor, grad: Array) -> None:
-    """Add to ``leaf.grad`` without ever sharing memory with another gradient."""
-    if leaf.grad is not None:
-        leaf.grad = leaf.grad + grad if leaf.grad_slot is None else leaf.grad.__iadd__(grad)
-    elif leaf.grad_slot is None:
-        leaf.grad = grad.copy()
+    """Add to ``leaf.grad``, never sharing memory with another gradient."""
+    total, slot = leaf.grad, leaf.grad_slot
+    if total is None:
+        total = grad.copy() if slot is None else slot
+        total[...] = grad
     else:
-        leaf.grad_slot[...] = grad
-        leaf.grad = leaf.grad_slot
+        total = total if total is slot else total.copy()
+        total += grad
+    leaf.grad = total
 
 
 def _array_of(x: Any) -> Any:

@@ -65,12 +65,12 @@ def fans(shape: Shape) -> tuple[int, int]:
     return max(window * shape[-2], 1), max(window * shape[-1], 1)
 
 
-def get(name: str | Initializer) -> Initializer:
+def get(name: str | Initializer, argument: str = "initializer") -> Initializer:
     """The initialiser called `name`; a function is returned as it is."""
     if callable(name):
         return name
     if name not in _BY_NAME:
-        raise ValueError(f"initializer must be one of {', '.join(_BY_NAME)} or a function, got {name!r}")
+        raise ValueError(f"{argument} must be one of {', '.join(_BY_NAME)} or a function, got {name!r}")
     return _BY_NAME[name]
 
 

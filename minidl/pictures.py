@@ -9,7 +9,8 @@ import numpy as np
 
 from .autograd import Tensor
 from .backend import to_numpy
-from .layers.base import Layer, positive
+from .checks import positive_integer
+from .layers.base import Layer
 from .shapes import ShapeError, bind
 
 COLUMNS = 8  # tiles in a row
@@ -165,7 +166,7 @@ def confusion(
 
 def filter_tiles(source: Any, limit: int) -> Tiles:
     """The filters of the first convolution; see `plot.filters`."""
-    positive("filters", "limit", limit)
+    positive_integer("filters", "limit", limit)
     weight, name = source, "weight"
     if isinstance(source, Layer):
         found = [(key, p) for key, p in source.named_parameters() if p.ndim == 4]
@@ -189,7 +190,7 @@ def prediction_tiles(
 ) -> tuple[Tiles, Tiles]:
     """The wrong and the right predictions; see `plot.predictions`."""
     caller = "predictions"
-    positive(caller, "count", count)
+    positive_integer(caller, "count", count)
     x, labels, scores = cpu_array(x), class_numbers(caller, "labels", labels), cpu_array(logits)
     check_images(caller, x)
     bind(caller, x=("N H W C" if x.ndim == 4 else "N H W", x), labels=("N", labels), logits=("N K", scores))
@@ -209,7 +210,7 @@ def prediction_tiles(
 
 def sample_tiles(x: Any, labels: Any, class_names: Sequence[str] | None, count: int) -> Tiles:
     """The first images with their labels; see `plot.samples`."""
-    positive("samples", "count", count)
+    positive_integer("samples", "count", count)
     x = cpu_array(x)
     check_images("samples", x)
     captions = [""] * len(x[:count])

@@ -60,10 +60,10 @@ def random_bits(count: int, key: Key, xp: ModuleType = np) -> Any:
 def keep_mask(shape: tuple[int, ...], keep: float, key: Key, xp: ModuleType = np) -> Any:
     """Boolean array that is True with probability `keep` (rounded to a multiple of 2**-32)."""
     count = int(np.prod(shape))
-    if keep >= 1:
+    threshold = round(keep * 2**32)
+    if threshold >= 2**32:
         return xp.ones(shape, dtype=bool)
-    threshold = xp.uint32(round(keep * 2**32) if keep > 0 else 0)
-    return (random_bits(count, key, xp) < threshold).reshape(shape)
+    return (random_bits(count, key, xp) < xp.uint32(threshold)).reshape(shape)
 
 
 def philox4x64(count: int, key: tuple[int, int], counter: tuple[int, ...], xp: ModuleType) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 
@@ -60,10 +62,10 @@ def bind(op: str, fix: str = "", **arguments: tuple[str, Any]) -> dict[str, int]
 
 def pair(value: int | Pair, what: str, at_least: int = 1) -> Pair:
     """`value` as two integers; one integer stands for both axes."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or any(not isinstance(v, int) or v < at_least for v in both):
+    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2 or any(not isinstance(v, (int, np.integer)) or v < at_least for v in both):
         raise ShapeError(f"{what} must be an integer >= {at_least} or two of them, got {value!r}")
-    return both
+    return (int(both[0]), int(both[1]))
 
 
 def window_pads(
@@ -85,7 +87,7 @@ def window_pads(
         return (pads[0], pads[1])
     if isinstance(padding, str):
         raise ShapeError(f"{op}: padding must be 'valid', 'same' or integers, got {padding!r}")
-    sides: tuple[Any, ...] = (padding, padding) if isinstance(padding, int) else tuple(padding)
+    sides: tuple[Any, ...] = tuple(padding) if isinstance(padding, (tuple, list)) else (padding, padding)
     if len(sides) != 2:
         raise ShapeError(f"{op}: padding must be one integer or two sides, got {padding!r}")
     vertical, horizontal = (pair(side, f"{op}: padding", at_least=0) for side in sides)

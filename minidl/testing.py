@@ -208,7 +208,7 @@ def check_layer(layer: Layer, input_shape: tuple[int, ...], batch: int = 3, rtol
     def run(x: Tensor, *values: Tensor) -> Tensor:
         for _, part in layer.named_layers():
             if isinstance(part, Dropout):
-                part.start_step(seed=0, step=0)  # the same mask at every call
+                part.start_step(seed=0, stream="check", step=0)  # the same mask at every call
         for (part, key, _), value in zip(owners, values, strict=True):
             vars(part)[key] = value
         return layer(x)

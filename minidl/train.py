@@ -11,9 +11,11 @@ from . import ops, rng
 from .autograd import Tensor
 from .backend import Array, to_device, to_numpy
 from .callbacks import Callback, History, ProgressBar, Run
+from .checks import positive_integer
 from .data.batches import batches
 from .layers.base import Layer, inference
 from .layers.dropout import Dropout
+from .metrics import Average
 from .optim import Optimizer
 
 Loss = Callable[[Any, Any], Tensor]
@@ -78,9 +80,12 @@ def fit(
     KeyboardInterrupt goes on to the caller.
     """
     x, y = _checked_data("fit", x, y)
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"fit: {name} must be an integer >= 1, got {value!r}")
+    epochs = positive_integer("fit", "epochs", epochs)
+    batch_size = positive_integer("fit", "batch_size", batch_size)
+    if validation_data is not None:
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+            raise ValueError(f"fit: validation_data must be (x, y), got {type(validation_data).__name__}")
+        validation_data = _checked_data("fit: validation_data", *validation_data)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
             f"fit: optimizer must be an Optimizer such as dl.optim.Adam(model), got {optimizer!r}"
@@ -94,6 +99,7 @@ def fit(
         callback.run = run
     modes = [(layer, layer.training) for _, layer in model.named_layers()]
     begun: list[Callback] = []
+    failure: BaseException | None = None
     try:
         for callback in everyone:
             begun.append(callback)
@@ -124,10 +130,13 @@ def fit(
                 callback.on_epoch_end(epoch, logs)
             if run.stop:
                 break
+    except BaseException as error:
+        failure = error
+        raise
     finally:
         for layer, mode in modes:
             layer.training = mode
-        _end(begun)
+        _end(begun, failure)
     return history
 
 
@@ -139,6 +148,10 @@ def train_step(
     value = loss(outputs, y)
     optimizer.zero_grad()
     value.backward()
+    if not optimizer.has_gradients():
+        raise ValueError(
+            "fit: no parameter of the optimizer got a gradient; was it made for another model, or is all frozen?"
+        )
     optimizer.step()
     average.add(value, outputs, y)
     return average.logs()
@@ -156,6 +169,7 @@ def evaluate(
     dict
         "loss" and, where labels are classes, "accuracy".
     """
+    batch_size = positive_integer("evaluate", "batch_size", batch_size)
     x, y = _checked_data("evaluate", x, y)
     loss_function, device, average = _loss(loss), _device(model), Average()
     with inference(model):
@@ -168,6 +182,7 @@ def evaluate(
 
 def predict(model: Layer, x: Any, batch_size: int = 256) -> np.ndarray:
     """The model's outputs (logits, for a classifier) in inference mode, (N, ...), as a NumPy array."""
+    batch_size = positive_integer("predict", "batch_size", batch_size)
     x = x.data if isinstance(x, Tensor) else x if hasattr(x, "shape") else np.asarray(x)
     device = _device(model)
     with inference(model):
@@ -176,56 +191,24 @@ def predict(model: Layer, x: Any, batch_size: int = 256) -> np.ndarray:
     return np.concatenate(parts)
 
 
-class Average:
-    """Running averages of loss and accuracy, weighted by the number of samples."""
-
-    def __init__(self) -> None:
-        self._samples = 0
-        self._sums: dict[str, float] = {}
-
-    def add(self, loss: Tensor, outputs: Tensor, targets: Array) -> None:
-        """Count one batch."""
-        size = len(targets)
-        self._samples += size
-        self._sums["loss"] = self._sums.get("loss", 0.0) + size * float(loss.item())
-        hits = _hits(outputs._data, targets)
-        if hits is not None:
-            self._sums["accuracy"] = self._sums.get("accuracy", 0.0) + float(hits.sum())
-
-    def logs(self) -> dict[str, float]:
-        """The averages so far."""
-        return {key: value / self._samples for key, value in self._sums.items()}
-
-
-def _hits(outputs: Array, targets: Array) -> Array | None:
-    """Which samples are classified right; None if this is no classification."""
-    if outputs.ndim == 2 and targets.ndim == 1 and targets.dtype.kind in "iu":
-        return outputs.argmax(axis=1) == targets
-    if outputs.ndim == 2 and outputs.shape == targets.shape and outputs.shape[1] > 1 and _one_hot(targets):
-        return outputs.argmax(axis=1) == targets.argmax(axis=1)
-    return None
-
-
-def _one_hot(targets: Array) -> bool:
-    return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(axis=1) == 1).all())
-
-
 def _start_step(model: Layer, seed: int, step: int) -> None:
-    for _, layer in model.named_layers():
+    for path, layer in model.named_layers():
         if isinstance(layer, Dropout):
-            layer.start_step(seed, step)
+            layer.start_step(seed, path, step)
 
 
-def _end(callbacks: list[Callback]) -> None:
-    """Close every callback even if one fails; then raise the first failure."""
-    failure: BaseException | None = None
+def _end(callbacks: list[Callback], failure: BaseException | None) -> None:
+    """Close every callback even if one fails; the first failure is raised, unless another is on its way."""
+    first: BaseException | None = None
     for callback in callbacks:
         try:
             callback.on_train_end()
         except BaseException as error:
-            failure = failure or error
-    if failure is not None:
-        raise failure
+            first = first or error
+            if failure is not None:
+                failure.add_note(f"then {type(callback).__name__}.on_train_end failed too: {error!r}")
+    if first is not None and failure is None:
+        raise first
 
 
 def _loss(loss: str | Loss) -> Loss:

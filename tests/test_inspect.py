@@ -150,7 +150,7 @@ def test_looking_changes_nothing(rng):
     model["dropout"].eval()
     before, modes = model.state_dict(), [layer.training for layer in model]
     x = rng.standard_normal((2, 28, 28, 1)).astype(np.float32)
-    model["dropout"].start_step(0, 0)
+    model["dropout"].start_step(0, "dropout", 0)
     model["dropout"].train()
     expected = model(x).data
     model.load_state_dict(before)
@@ -159,7 +159,7 @@ def test_looking_changes_nothing(rng):
     assert [layer.training for layer in model] == modes
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[name])
-    model["dropout"].train().start_step(0, 0)
+    model["dropout"].train().start_step(0, "dropout", 0)
     np.testing.assert_array_equal(model(x).data, expected)
 
 

@@ -117,7 +117,7 @@ def test_training_metrics_are_running_averages_weighted_by_samples():
     for epoch in range(2):
         losses, hits, count = 0.0, 0, 0
         for rows in dl.data.batches(23, 10, seed=4, epoch=epoch):
-            twin["dropout"].start_step(4, step)
+            twin["dropout"].start_step(4, "dropout", step)
             logits = twin(x[rows])
             losses += dl.ops.cross_entropy(logits, y[rows], reduction="sum").item()
             hits += int((logits.data.argmax(1) == y[rows]).sum())

@@ -7,6 +7,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from ..layers.base import Layer
 from ..optim import Optimizer
@@ -79,6 +80,7 @@ class CSVLogger(Callback):
 
     def __init__(self, filename: str | Path, separator: str = ",", append: bool = False):
         self.filename, self.separator, self.append = Path(filename), separator, append
+        self._file: TextIO | None = None
 
     def on_train_begin(self) -> None:
         old = self.append and self.filename.exists() and self.filename.stat().st_size > 0
@@ -91,10 +93,12 @@ class CSVLogger(Callback):
             self._writer.writerow(["epoch", *logs])
             self._write_header = False
         self._writer.writerow([epoch, *logs.values()])
-        self._file.flush()
+        if self._file is not None:
+            self._file.flush()
 
     def on_train_end(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class TerminateOnNaN(Callback):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..weights import save
+from ..weights import check_suffix, save
 from .base import Callback, Logs
 
 
@@ -37,11 +37,8 @@ class Monitor(Callback):
 
     def improved(self, value: float) -> bool:
         """Whether `value` beats the best by more than `min_delta`; it then becomes the best."""
-        better = (
-            self._sign * (value - self.best) > self.min_delta
-            if math.isfinite(self.best)
-            else not math.isnan(value)
-        )
+        ahead = self._sign * (value - self.best)  # nan while both are infinite: then it is no better
+        better = ahead > self.min_delta and self._sign * value > self._sign * self.best
         if better:
             self.best = value
         return better
@@ -113,13 +110,15 @@ class Checkpoint(Monitor):
         self.filepath, self.save_best_only, self.verbose = str(filepath), save_best_only, verbose
 
     def on_train_begin(self) -> None:
-        folder = Path(self.filepath).parent
-        folder.mkdir(parents=True, exist_ok=True)
+        check_suffix(self.filepath)
+        if "{" not in (folder := str(Path(self.filepath).parent)):
+            Path(folder).mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if self.save_best_only and not self.improved(self.value(logs)):
             return
         path = self.filepath.format(epoch=epoch + 1, **logs)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         save(self.run.model, path)
         if self.verbose:
             print(f"Epoch {epoch + 1}: saved {path}")
@@ -156,7 +155,9 @@ class ReduceLROnPlateau(Monitor):
             raise ValueError(f"ReduceLROnPlateau: factor must be between 0 and 1, got {factor}")
         self.factor, self.patience, self.verbose = factor, patience, verbose
         self.cooldown, self.min_lr = cooldown, min_lr
-        self._wait = self._resting = 0
+
+    def on_train_begin(self) -> None:
+        self.best, self._wait, self._resting = -self._sign * math.inf, 0, 0
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         if self._resting:

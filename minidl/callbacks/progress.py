@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TextIO
@@ -39,13 +40,11 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar.set_postfix_str(text)
             self._close()
-        else:
-            seconds = time.perf_counter() - self._start
-            print(
-                f"Epoch {epoch + 1}/{self.run.epochs} - {seconds:.0f}s - {text}",
-                file=self._file or sys.stdout,
-                flush=True,
-            )
+            return
+        seconds = time.perf_counter() - self._start
+        line = f"Epoch {epoch + 1}/{self.run.epochs} - {seconds:.0f}s - {text}"
+        with contextlib.suppress(OSError, ValueError):  # a closed pipe is no reason to stop training
+            print(line, file=self._file or sys.stdout, flush=True)
 
     def on_train_end(self) -> None:
         self._close()

@@ -74,6 +74,13 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
 
 
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), from exponentials of negative numbers only: no overflow, no cancellation."""
+    xp = array_module(x)
+    small = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, 1, small) / (1 + small)
+
+
 def erf(x: Array) -> Array:
     """The error function, to 1e-15: rational approximations as in Cephes (Moshier), by |x| <= 1 or not."""
     xp = array_module(x)

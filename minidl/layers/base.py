@@ -53,6 +53,7 @@ class Layer(Tree):
     _input_shapes: list[tuple[int, ...]] | None = None
     _watch: Any = None  # called with (layer, output) after forward
     _build_dtype: Any = np.float32
+    _build_device: str | None = None  # set by `to`: where parameters yet to be made shall be
 
     def __init__(self, name: str | None = None, seed: int = 0):
         self.name, self._seed = name, seed
@@ -89,10 +90,14 @@ class Layer(Tree):
         """Give this model's layers, where they have none yet, the path and seed of their random numbers."""
         layers = list(self.named_layers())
         if self._path is None:
-            self._path = "" if len(layers) > 1 else f"{type(self).__name__}-{next(_loose_layers)}"
+            loose = len(layers) == 1 and type(self).__module__.startswith(
+                __package__
+            )  # a Dense by itself, say
+            self._path = f"{type(self).__name__}-{next(_loose_layers)}" if loose else ""
         for path, layer in layers[1:]:
             if layer._path is None:
-                layer._path, layer._seed, layer._build_dtype = path, self._seed, self._build_dtype
+                layer._path, layer._seed = path, self._seed
+                layer._build_dtype, layer._build_device = self._build_dtype, self._build_device
                 layer._frozen = layer._frozen or self._frozen
         self._named_at = Tree.structure
 
@@ -100,8 +105,10 @@ class Layer(Tree):
         self, key: str, shape: tuple[int, ...], initializer: str | init.Initializer, fan_in: int | None = None
     ) -> None:
         """Make the parameter `key`; for use in `build`."""
-        source = rng.generator(self._seed, "init", self._path or "", key)
+        source = rng.generator(self._seed, "init", self._path or self.name or "", key)
         values = init.get(initializer)(shape, source, self._build_dtype, fan_in=fan_in)
+        if self._build_device is not None:
+            values = to_device(values, self._build_device)
         setattr(self, key, Parameter(values, requires_grad=not self._frozen))
         self._dtype = self._build_dtype
 
@@ -137,7 +144,11 @@ class Layer(Tree):
     def to(self, device: str | None = None, dtype: Any = None) -> Layer:
         """Move parameters and buffers to a device ("cpu", "cuda", "cuda:1", "auto") or a float dtype."""
         target = None if device is None else resolve_device(device)
+        if dtype is not None and np.dtype(dtype).kind != "f":
+            raise TypeError(f"to: dtype must be a floating type, got {np.dtype(dtype)}")
         for _, layer in self.named_layers():
+            if target is not None:
+                layer._build_device = target
             if dtype is not None:
                 layer._build_dtype = np.dtype(dtype)
                 layer._dtype = layer._dtype and layer._build_dtype
@@ -214,13 +225,6 @@ def inference(model: Layer) -> Iterator[None]:
     finally:
         for layer, mode in modes:
             layer.training = mode
-
-
-def positive(layer: str, argument: str, value: Any) -> int:
-    """`value` if it is an integer >= 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{layer}: {argument} must be an integer >= 1, got {value!r}")
-    return int(value)
 
 
 def _floating(x: Any) -> Tensor:

@@ -7,10 +7,11 @@ from typing import Any
 
 from .. import ops
 from ..autograd import Tensor
-from ..init import Initializer, fans
+from ..checks import positive_integer
+from ..init import Initializer, fans, get
 from ..shapes import Pads, Pair, ShapeError, pair
 from .activation import get_activation
-from .base import Layer, Parameter, positive
+from .base import Layer, Parameter
 
 
 class Conv2D(Layer):
@@ -54,16 +55,19 @@ class Conv2D(Layer):
         name: str | None = None,
     ):
         super().__init__(name)
-        self.filters = positive("Conv2D", "filters", filters)
+        self.filters = positive_integer("Conv2D", "filters", filters)
         self.kernel_size = pair(kernel_size, "Conv2D: kernel_size")
         self.strides = pair(strides, "Conv2D: strides")
         self.padding = padding
-        self.groups = positive("Conv2D", "groups", groups)
+        self.groups = positive_integer("Conv2D", "groups", groups)
         self.dilation = pair(dilation, "Conv2D: dilation")
         self.use_bias = use_bias
         self.activation = activation
         self._activate = get_activation(activation)
-        self._initializers = kernel_initializer, bias_initializer
+        self._initializers = (
+            get(kernel_initializer, "kernel_initializer"),
+            get(bias_initializer, "bias_initializer"),
+        )
 
     def build(self, *shapes: tuple[int, ...]) -> None:
         if len(shapes[0]) != 4:

@@ -7,9 +7,10 @@ from typing import Any
 
 from .. import ops
 from ..autograd import Tensor
-from ..init import Initializer, fans
+from ..checks import positive_integer
+from ..init import Initializer, fans, get
 from .activation import get_activation
-from .base import Layer, Parameter, positive
+from .base import Layer, Parameter
 
 
 class Dense(Layer):
@@ -44,11 +45,14 @@ class Dense(Layer):
         name: str | None = None,
     ):
         super().__init__(name)
-        self.units = positive("Dense", "units", units)
+        self.units = positive_integer("Dense", "units", units)
         self.activation = activation
         self.use_bias = use_bias
         self._activate = get_activation(activation)
-        self._initializers = kernel_initializer, bias_initializer
+        self._initializers = (
+            get(kernel_initializer, "kernel_initializer"),
+            get(bias_initializer, "bias_initializer"),
+        )
 
     def build(self, *shapes: tuple[int, ...]) -> None:
         shape = (shapes[0][-1], self.units)

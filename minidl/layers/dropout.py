@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import ops
 from ..autograd import Tensor
+from ..checks import share
 from ..rng import Key
 from .base import Layer
 
@@ -17,19 +18,19 @@ class Dropout(Layer):
 
     def __init__(self, rate: float = 0.5, name: str | None = None):
         super().__init__(name)
-        if not 0 <= rate <= 1:
-            raise ValueError(f"Dropout: rate must be between 0 and 1, got {rate}")
-        self.rate = rate
+        self.rate = share("Dropout", "rate", rate)
+        self._stream: str | None = None
         self._step = 0
         self._calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        key = Key(self._seed, self._path or "", self._step, self._calls)
+        stream = self._stream if self._stream is not None else self._path or ""
+        key = Key(self._seed, stream, self._step, self._calls)
         self._calls += 1
         return ops.dropout(x, self.rate, key=key)
 
-    def start_step(self, seed: int, step: int) -> None:
-        """Called by the training loop before each step."""
-        self._seed, self._step, self._calls = seed, step, 0
+    def start_step(self, seed: int, stream: str, step: int) -> None:
+        """Called by the training loop before each step; `stream` is the layer's path in the trained model."""
+        self._seed, self._stream, self._step, self._calls = seed, stream, step, 0

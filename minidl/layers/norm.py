@@ -7,6 +7,7 @@ from typing import Any
 from .. import ops
 from ..autograd import Tensor
 from ..backend import Array, array_module
+from ..checks import number, share
 from .base import Layer, Parameter
 
 
@@ -35,12 +36,8 @@ class BatchNorm(Layer):
 
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5, name: str | None = None):
         super().__init__(name)
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNorm: momentum must be between 0 and 1, got {momentum}")
-        if not eps > 0:
-            raise ValueError(f"BatchNorm: eps must be > 0, got {eps}")
-        self.momentum = momentum
-        self.eps = eps
+        self.momentum = share("BatchNorm", "momentum", momentum)
+        self.eps = number("BatchNorm", "eps", eps, above=0)
 
     def build(self, *shapes: tuple[int, ...]) -> None:
         channels = shapes[0][-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,12 +40,16 @@ class Sequential(Layer):
         seed: int = 0,
     ):
         super().__init__(name, seed)
-        if len(layers) == 1 and isinstance(layers[0], (list, tuple)) and not isinstance(layers[0][0], str):
+        if len(layers) == 1 and isinstance(layers[0], (list, tuple)) and not _is_named(layers[0]):
             layers = tuple(layers[0])
         self.layers: list[Layer] = []
         for layer in layers:
             self.append(layer)
         if input_shape is not None:
+            if not isinstance(input_shape, (tuple, list)):
+                raise TypeError(
+                    f"Sequential: input_shape must be a tuple such as (28, 28, 1), got {input_shape!r}"
+                )
             with inference(self):
                 self(np.zeros((1, *input_shape), self._build_dtype))
 
@@ -71,7 +76,7 @@ class Sequential(Layer):
         return x
 
     def named_children(self) -> Iterator[tuple[str, Layer]]:
-        return ((str(layer.name), layer) for layer in self.layers)
+        return ((layer.name or str(i), layer) for i, layer in enumerate(self.layers))
 
     def __getitem__(self, key: int | str | slice) -> Any:
         if isinstance(key, slice):
@@ -92,7 +97,13 @@ class Sequential(Layer):
         return len(self.layers)
 
     def __repr__(self) -> str:
-        return "Sequential(\n" + "".join(f"  {layer!r},\n" for layer in self.layers) + ")"
+        inside = "".join(f"{layer!r},\n" for layer in self.layers)
+        return f"Sequential(\n{textwrap.indent(inside, '  ')})"
+
+
+def _is_named(item: Any) -> bool:
+    """Whether `item` is a (name, layer)."""
+    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
 
 
 def _numbered(base: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from .. import ops
 from ..autograd import Tensor
 from ..backend import array_module
-from ..shapes import Pair, pair
+from ..shapes import Pair, ShapeError, pair
 from .base import Layer
 
 
@@ -25,10 +26,14 @@ class Reshape(Layer):
 
     def __init__(self, target_shape: tuple[int, ...], name: str | None = None):
         super().__init__(name)
+        if not isinstance(target_shape, (tuple, list)):
+            raise TypeError(f"Reshape: target_shape must be a tuple of integers, got {target_shape!r}")
         self.target_shape = tuple(target_shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.reshape(x, (x.shape[0], *self.target_shape))
+        known = math.prod(n for n in self.target_shape if n != -1)  # NumPy cannot infer -1 for an empty batch
+        inferred = math.prod(x.shape[1:]) // known if known else 0
+        return ops.reshape(x, (x.shape[0], *(inferred if n == -1 else n for n in self.target_shape)))
 
 
 class Resize(Layer):
@@ -58,6 +63,11 @@ class Normalize(Layer):
         self.mean, self.std = _floats(mean), _floats(std)
 
     def forward(self, x: Tensor) -> Tensor:
+        for constants in (self.mean, self.std):
+            if isinstance(constants, tuple) and len(constants) != x.shape[-1]:
+                raise ShapeError(
+                    f"Normalize: C is {x.shape[-1]} in x {x.shape} but {len(constants)} in {constants}"
+                )
         xp = array_module(x.data)
         mean, std = (xp.asarray(v, dtype=x.dtype) for v in (self.mean, self.std))
         return (x - mean) / std

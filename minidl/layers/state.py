@@ -16,8 +16,10 @@ def compare_state(own: dict[str, tuple[int, ...]], given: dict[str, Any]) -> lis
         shape = getattr(value, "shape", None)
         if name not in own:
             problems.append(f"unknown: {name} {shape}")
-        elif shape is None:
-            problems.append(f"not an array: {name} is {type(value).__name__}")
+        elif shape is None or getattr(getattr(value, "dtype", None), "kind", "f") not in "fiub":
+            problems.append(
+                f"not an array of numbers: {name} is {getattr(value, 'dtype', type(value).__name__)}"
+            )
         elif tuple(shape) != own[name]:
             problems.append(
                 f"wrong shape: {name} is {own[name]} in the model but {tuple(shape)} in the state"

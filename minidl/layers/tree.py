@@ -18,6 +18,16 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad, dtype)
 
     @property
+    def requires_grad(self) -> bool:
+        """Whether it is trained; optimisers notice a change."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self._requires_grad = value
+        Tree.structure += 1
+
+    @property
     def data(self) -> Array:
         """The values; an assignment overwrites them in place, for an optimiser may own the memory."""
         return super().data

@@ -18,18 +18,14 @@ from .elementwise import (
     abs,
     add,
     cast,
-    clip,
     divide,
     exp,
     log,
-    maximum,
-    minimum,
     multiply,
     negative,
     pow,
     sqrt,
     subtract,
-    where,
 )
 from .linear import dense, matmul
 from .loss import binary_cross_entropy, cross_entropy, cross_entropy_composed, mae, mse, nll
@@ -37,6 +33,7 @@ from .norm import batch_norm, batch_norm_composed
 from .pool import avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
 from .reduce import logsumexp, max, mean, min, sum, var
 from .resize import resize
+from .select import clip, maximum, minimum, where
 from .shape import concatenate, flatten, getitem, pad, reshape, transpose
 
 OPERATORS.update(

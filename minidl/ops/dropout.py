@@ -6,6 +6,7 @@ from typing import Any
 
 from ..autograd import Function, Tensor
 from ..backend import Array
+from ..checks import share
 from ..rng import Key, fresh_key, keep_mask
 
 
@@ -40,8 +41,7 @@ def dropout(x: Any, rate: float = 0.5, training: bool = True, key: Key | None = 
         Where the random numbers come from: equal keys drop equal elements, on any device. Without one
         each call draws anew.
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"dropout: rate must be between 0 and 1, got {rate}")
+    rate = share("dropout", "rate", rate)
     x = x if isinstance(x, Tensor) else Tensor(x)
     if not training or rate == 0:
         return x

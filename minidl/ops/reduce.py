@@ -68,6 +68,16 @@ class Max(Reduction):
         return self.winners * (self.restore(dy) / ties)
 
 
+class Min(Max):
+    """y = min x        dx = dy, shared equally by the elements that equal y"""
+
+    def forward(self, x: Array) -> Array:
+        self.remember_shape(x)
+        y = x.min(axis=self.axis, keepdims=self.keepdims)
+        self.winners = x == self.restore(self.xp.asarray(y))
+        return y
+
+
 class Var(Reduction):
     """y = sum (x - mean)^2 / (n - correction)        dx = 2 dy (x - mean) / (n - correction)"""
 
@@ -125,7 +135,7 @@ def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Smallest element over `axis`; equal ones share the gradient evenly."""
-    return -max(-x if isinstance(x, Tensor) else -Tensor(x), axis, keepdims)
+    return Min(axis, keepdims)(x)
 
 
 def var(x: Any, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Tensor:

@@ -64,7 +64,7 @@ class GetItem(Function):
     def backward(self, dy: Array) -> Array:
         dx = self.xp.zeros(self.shape, dtype=dy.dtype)
         keys = self.key if isinstance(self.key, tuple) else (self.key,)
-        if any(hasattr(k, "dtype") or isinstance(k, list) for k in keys):
+        if any(hasattr(k, "dtype") or isinstance(k, (list, tuple)) for k in keys):
             self.xp.add.at(dx, self.key, dy)  # an index array may name a place twice
         else:
             dx[self.key] = dy

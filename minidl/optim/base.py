@@ -12,11 +12,12 @@ import numpy as np
 
 from .. import kernels
 from ..backend import Array, array_module, device_of, to_device, to_numpy
+from ..checks import number
 from ..layers.base import Layer, Parameter
 from ..layers.state import StateError, compare_state
 from ..layers.tree import Tree
 from .clip import clip_norm, clip_value
-from .schedules import Constant, Schedule, check_rate
+from .schedules import Constant, Schedule
 
 
 class Optimizer:
@@ -50,8 +51,9 @@ class Optimizer:
         clip_value: float | None = None,
     ):
         self._model = model if isinstance(model, Layer) else None
-        self._given = [] if isinstance(model, Layer) else list(model)
-        if self._model is None and not all(isinstance(p, Parameter) for p in self._given):
+        self._given = list(model) if isinstance(model, Iterable) and not isinstance(model, Layer) else []
+        listed = isinstance(model, Iterable) and all(isinstance(p, Parameter) for p in self._given)
+        if self._model is None and not listed:
             raise TypeError(f"{type(self).__name__}: needs a Layer or Parameters, got {model!r}")
         self.schedule = lr if isinstance(lr, Schedule) else Constant(self._check("lr", lr))
         self.weight_decay = self._check("weight_decay", weight_decay)
@@ -84,6 +86,7 @@ class Optimizer:
     def step(self) -> None:
         """Update every trainable parameter that has a gradient."""
         self._pack()
+        self._take_assigned_gradients()
         if self.clip_norm is not None:
             clip_norm(self._parameters, self.clip_norm)
         if self.clip_value is not None:
@@ -130,7 +133,7 @@ class Optimizer:
             raise ValueError(
                 f"{type(self).__name__}: parameters must share device and dtype, got {sorted(map(str, places))}"
             )
-        self._park()
+        self._parked |= self._live()
         xp = array_module(next(iter(current.values()))._data)
         self._names, self._parameters = list(current), list(current.values())
         ends = np.cumsum([p.size for p in self._parameters]).tolist()
@@ -150,19 +153,35 @@ class Optimizer:
         self._unpark()
         self._packed_at = Tree.structure
 
-    def _park(self) -> None:
-        """Keep the state of the packed parameters by name."""
-        for name, place, step in zip(self._names, self._slices, self._steps, strict=True):
-            self._parked[name] = {"step": step, **{m: self._flat[m][place].copy() for m in self.moments}}
+    def _live(self) -> dict[str, dict[str, Any]]:
+        """Step and moments of the packed parameters, by name."""
+        packed = zip(self._names, self._parameters, self._slices, self._steps, strict=True)
+        return {
+            name: {"step": step, **{m: self._flat[m][place].reshape(p.shape).copy() for m in self.moments}}
+            for name, p, place, step in packed
+        }
 
     def _unpark(self) -> None:
+        """Give the packed parameters the state kept under their names, if it is of their shape."""
         for i, (name, place) in enumerate(zip(self._names, self._slices, strict=True)):
-            state = self._parked.pop(name, None)
-            if state is not None:
+            state, shape = self._parked.pop(name, None), self._parameters[i].shape
+            if state is not None and all(state[m].shape == shape for m in self.moments):
                 self._steps[i] = state["step"]
                 for moment in self.moments:
                     target = self._flat[moment]
                     target[place] = to_device(to_numpy(state[moment]), device_of(target)).reshape(-1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: the state by name, not the buffers, which belong to these parameters."""
+        empty: dict[str, Any] = {"_names": [], "_parameters": [], "_steps": [], "_slices": [], "_slots": []}
+        return vars(self) | empty | {"_flat": {}, "_packed_at": -1, "_parked": self._parked | self._live()}
+
+    def _take_assigned_gradients(self) -> None:
+        """Copy gradients that the user assigned to where the kernel finds them."""
+        for parameter in self._parameters:
+            if parameter.grad is not None and parameter.grad is not parameter.grad_slot:
+                parameter.grad_slot[...] = parameter.grad  # type: ignore[index]
+                parameter.grad = parameter.grad_slot
 
     def _runs(self) -> Iterator[tuple[slice, int]]:
         """(part of the buffers, step) of neighbours that have a gradient and equally many steps."""
@@ -170,9 +189,6 @@ class Optimizer:
         for i, (parameter, place) in enumerate(zip(self._parameters, self._slices, strict=True)):
             if parameter.grad is None:
                 continue
-            if parameter.grad is not parameter.grad_slot:  # the user assigned one
-                parameter.grad_slot[...] = parameter.grad  # type: ignore[index]
-                parameter.grad = parameter.grad_slot
             self._steps[i] += 1
             if place.start == stop and self._steps[i] == current:
                 stop = place.stop
@@ -186,29 +202,30 @@ class Optimizer:
     # State ------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Steps and moments by "parameter name/moment", and the epoch, as NumPy copies."""
+        """Steps and moments by "parameter name/moment", the epoch and the rate, as NumPy copies."""
         self._pack()
-        state: dict[str, np.ndarray] = {"epoch": np.asarray(self.epoch)}
-        live = {
-            name: {"step": step, **{m: self._flat[m][place].reshape(p.shape) for m in self.moments}}
-            for name, p, place, step in zip(
-                self._names, self._parameters, self._slices, self._steps, strict=True
-            )
-        }
-        for name, values in {**self._parked, **live}.items():
+        state: dict[str, np.ndarray] = {"epoch": np.asarray(self.epoch), "lr": np.asarray(self.lr)}
+        for name, values in (self._parked | self._live()).items():
             for key, value in values.items():
                 state[f"{name}/{key}"] = np.array(to_numpy(value))
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`, all of it or nothing; StateError lists every difference."""
-        own = {key: value.shape for key, value in self.state_dict().items()}
-        known = {name for name, _ in self._model.named_parameters()} if self._model else set()
-        given = {k: v for k, v in state.items() if k in own or k.rpartition("/")[0] not in known}
-        problems = compare_state(own, given)
+        """Continue from `state`, all of it or nothing; StateError lists every difference.
+
+        A constant learning rate is taken from the state; a schedule goes on by itself.
+        """
+        expected = {key: value.shape for key, value in self.state_dict().items()}
+        stored = {key.rpartition("/")[0] for key in state}
+        for name, p in self._model.named_parameters() if self._model else ():
+            if name in stored:  # frozen now, but trained when the state was taken
+                expected |= {f"{name}/step": (), **{f"{name}/{m}": p.shape for m in self.moments}}
+        problems = compare_state(expected, state)
         if problems:
             raise StateError("optimizer state: nothing was loaded:\n  " + "\n  ".join(problems))
         self.epoch = float(state["epoch"])
+        if isinstance(self.schedule, Constant):
+            self.lr = float(state["lr"])
         self._parked = {}
         for key, value in state.items():
             name, _, field = key.rpartition("/")
@@ -216,8 +233,9 @@ class Optimizer:
                 self._parked.setdefault(name, {})[field] = int(value) if field == "step" else np.array(value)
         self._unpark()
 
+    def has_gradients(self) -> bool:
+        """Whether any trainable parameter has a gradient."""
+        return any(p.grad is not None for p in self._trainable().values())
+
     def _check(self, argument: str, value: float, below: float | None = None) -> float:
-        check_rate(type(self).__name__, argument, value)
-        if below is not None and value >= below:
-            raise ValueError(f"{type(self).__name__}: {argument} must be < {below}, got {value!r}")
-        return value
+        return number(type(self).__name__, argument, value, below=below)

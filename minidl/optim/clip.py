@@ -7,11 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..backend import array_module
+from ..checks import number
 from ..layers.base import Layer, Parameter
 
 
 def clip_norm(model: Layer | Iterable[Parameter], limit: float) -> float:
     """Scale all gradients down together so that their norm is at most `limit`; return the norm before."""
+    number("clip_norm", "limit", limit)
     parameters = model.parameters() if isinstance(model, Layer) else list(model)
     grads = [p.grad for p in parameters if p.grad is not None]
     norm = float(sum(float((g.astype(np.float64) ** 2).sum()) for g in grads)) ** 0.5
@@ -23,6 +25,7 @@ def clip_norm(model: Layer | Iterable[Parameter], limit: float) -> float:
 
 def clip_value(model: Layer | Iterable[Parameter], limit: float) -> None:
     """Limit every gradient element to [-limit, limit]."""
+    number("clip_value", "limit", limit)
     for parameter in model.parameters() if isinstance(model, Layer) else list(model):
         if parameter.grad is not None:
             array_module(parameter.grad).clip(parameter.grad, -limit, limit, out=parameter.grad)

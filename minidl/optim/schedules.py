@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from ..checks import number
+
 
 class Schedule:
     """A learning rate for each moment of training; ``schedule(epoch) -> lr``.
@@ -24,7 +26,7 @@ class Constant(Schedule):
     """The same rate always."""
 
     def __init__(self, lr: float):
-        self.lr = check_rate("Constant", "lr", lr)
+        self.lr = number("Constant", "lr", lr)
 
     def __call__(self, epoch: float) -> float:
         return self.lr
@@ -34,9 +36,9 @@ class StepDecay(Schedule):
     """lr * gamma ** floor(epoch / every): PyTorch's StepLR."""
 
     def __init__(self, lr: float, every: int, gamma: float = 0.1):
-        self.lr = check_rate("StepDecay", "lr", lr)
-        self.every = check_rate("StepDecay", "every", every, above=0)
-        self.gamma = check_rate("StepDecay", "gamma", gamma)
+        self.lr = number("StepDecay", "lr", lr)
+        self.every = number("StepDecay", "every", every, above=0)
+        self.gamma = number("StepDecay", "gamma", gamma)
 
     def __call__(self, epoch: float) -> float:
         return self.lr * self.gamma ** math.floor(epoch / self.every)
@@ -46,9 +48,9 @@ class CosineDecay(Schedule):
     """From lr down to `final` along half a cosine over `epochs` (Loshchilov and Hutter, ICLR 2017)."""
 
     def __init__(self, lr: float, epochs: float, final: float = 0.0):
-        self.lr = check_rate("CosineDecay", "lr", lr)
-        self.epochs = check_rate("CosineDecay", "epochs", epochs, above=0)
-        self.final = check_rate("CosineDecay", "final", final)
+        self.lr = number("CosineDecay", "lr", lr)
+        self.epochs = number("CosineDecay", "epochs", epochs, above=0)
+        self.final = number("CosineDecay", "final", final)
 
     def __call__(self, epoch: float) -> float:
         progress = min(epoch / self.epochs, 1.0)
@@ -60,7 +62,7 @@ class WarmUp(Schedule):
 
     def __init__(self, after: Schedule | float, epochs: float):
         self.after = after if isinstance(after, Schedule) else Constant(after)
-        self.epochs = check_rate("WarmUp", "epochs", epochs, above=0)
+        self.epochs = number("WarmUp", "epochs", epochs, above=0)
 
     def __call__(self, epoch: float) -> float:
         return self.after(epoch) * min(epoch / self.epochs, 1.0)
@@ -74,12 +76,3 @@ class EpochFunction(Schedule):
 
     def __call__(self, epoch: float) -> float:
         return float(self.function(math.floor(epoch)))
-
-
-def check_rate(owner: str, argument: str, value: float, above: float | None = None) -> float:
-    """`value` if it is a finite number >= 0 (or > `above`)."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or (value < 0 if above is None else value <= above):
-        bound = ">= 0" if above is None else f"> {above}"
-        raise ValueError(f"{owner}: {argument} must be a finite number {bound}, got {value!r}")
-    return value

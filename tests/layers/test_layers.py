@@ -527,10 +527,10 @@ def test_two_dropouts_of_a_model_differ():
     a, b = Dropout(0.5), Dropout(0.5)
     Sequential(a, b)(np.ones((20, 20), np.float32))
     x = np.ones((20, 20), np.float32)
-    for layer in (a, b):
-        layer.start_step(seed=1, step=7)
+    for layer, stream in ((a, "a"), (b, "b")):
+        layer.start_step(seed=1, stream=stream, step=7)
     assert not np.array_equal(a(x).data, b(x).data)
-    a.start_step(seed=1, step=7)
+    a.start_step(seed=1, stream="a", step=7)
     before = a(x).data
-    a.start_step(seed=1, step=7)
+    a.start_step(seed=1, stream="a", step=7)
     np.testing.assert_array_equal(a(x).data, before)

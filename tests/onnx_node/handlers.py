@@ -667,7 +667,7 @@ def _optimise(
     values, grads, *states = (inputs[i : i + count] for i in range(2, len(inputs), count))
     parameters = [dl.Parameter(x.copy()) for x in values]
     optimizer = build(parameters)
-    state: dict[str, Any] = {"epoch": np.asarray(0.0)}
+    state: dict[str, Any] = {"epoch": np.asarray(0.0), "lr": np.asarray(optimizer.lr)}
     for i in range(count):
         state[f"{i}/step"] = np.asarray(step)
         state.update({f"{i}/{moment}": s[i] for moment, s in zip(moments, states, strict=True)})

@@ -369,7 +369,7 @@ def test_two_optimisers_on_two_parts(x):
         (model(x) ** 2).mean().backward()
         head.step(), body.step()
     assert all(not np.array_equal(p.data, before[name]) for name, p in model.named_parameters())
-    assert set(head.state_dict()) & set(body.state_dict()) == {"epoch"}
+    assert set(head.state_dict()) & set(body.state_dict()) == {"epoch", "lr"}
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))], ids=["deepcopy", "pickle"])  # fmt: skip
