@@ -18,7 +18,7 @@ from . import kernels
 from .backend import Array, checksum, common_module, device_of, from_python, is_array, to_numpy
 from .grad_mode import grad_enabled, no_grad
 from .kernels.reference import sum_to_shape
-from .operators import Operators
+from .operators import Operators, plain
 
 __all__ = ["Function", "Tensor", "grad_enabled", "no_grad"]
 
@@ -90,7 +90,7 @@ class Tensor(Operators):
     device = property(lambda self: device_of(self._data), doc="'cpu' or 'cuda:N'.")
 
     def numpy(self) -> np.ndarray:
-        """The values as a NumPy array, on the CPU without a copy."""
+        """The values as a NumPy array."""
         return to_numpy(self.data)
 
     def item(self) -> float:
@@ -254,8 +254,7 @@ def _accumulate(leaf: Tensor, grad: Array) -> None:
 
 def _array_of(x: Any) -> Any:
     """What `forward` gets: the array of a tensor, Python numbers as they are (they never upcast)."""
-    if isinstance(x, Tensor):
-        return x._data
-    if isinstance(x, np.generic):
-        return x.item()
-    return x if isinstance(x, (int, float)) or is_array(x) else from_python(x)
+    x = plain(x)
+    if isinstance(x, (int, float)) and not isinstance(x, np.generic):
+        return x
+    return x if is_array(x) else x.item() if isinstance(x, np.generic) else from_python(x)
