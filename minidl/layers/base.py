@@ -90,9 +90,8 @@ class Layer(Tree):
         """Give this model's layers, where they have none yet, the path and seed of their random numbers."""
         layers = list(self.named_layers())
         if self._path is None:
-            loose = len(layers) == 1 and type(self).__module__.startswith(
-                __package__
-            )  # a Dense by itself, say
+            # A Dense or Dropout by itself gets numbers of its own, a model of yours those of its seed.
+            loose = len(layers) == 1 and type(self).__module__.startswith(__package__)
             self._path = f"{type(self).__name__}-{next(_loose_layers)}" if loose else ""
         for path, layer in layers[1:]:
             if layer._path is None:
@@ -187,16 +186,12 @@ class Layer(Tree):
         own = dict(self._named_values())
         problems = compare_state({k: v.shape for k, v in own.items()}, state)
         if problems:
-            advice = (
-                ""
-                if own
-                else "\n  the model has no parameters yet: give Sequential an input_shape, or call it once"
-            )
-            raise StateError(
-                f"load_state_dict: nothing was loaded, {len(problems)} problem(s):\n  "
-                + "\n  ".join(problems)
-                + advice
-            )
+            if not own:
+                problems.append(
+                    "the model has no parameters yet: give Sequential an input_shape, or call it once"
+                )
+            count = f"load_state_dict: nothing was loaded, {len(problems)} problem(s):\n  "
+            raise StateError(count + "\n  ".join(problems))
         for path, value in own.items():
             array = value._data if isinstance(value, Parameter) else value
             array[...] = to_device(to_numpy(state[path]), device_of(array))
@@ -204,14 +199,12 @@ class Layer(Tree):
                 value.version += 1
 
     def __repr__(self) -> str:
-        shown = {
-            k: v
-            for k, v in vars(self).items()
-            if not k.startswith("_") and isinstance(v, (int, float, str, tuple))
-        }
-        return (
-            f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items() if k != 'training')})"
+        shown = (
+            f"{key}={value!r}"
+            for key, value in vars(self).items()
+            if key[0] != "_" and key != "training" and isinstance(value, (int, float, str, tuple))
         )
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @contextlib.contextmanager

@@ -116,8 +116,10 @@ class Optimizer:
 
     def _is_packed(self) -> bool:
         """Whether the buffers still hold the model's trainable parameters (another optimiser may have them)."""
-        slots = zip(self._parameters, self._slots, strict=True)
-        return self._packed_at == Tree.structure and all(p.grad_slot is slot for p, slot in slots)
+        return self._packed_at == Tree.structure and self._owns_slots()
+
+    def _owns_slots(self) -> bool:
+        return all(p.grad_slot is slot for p, slot in zip(self._parameters, self._slots, strict=True))
 
     def _pack(self) -> None:
         """Lay out the trainable parameters one after the other, unless nothing changed since."""
@@ -128,6 +130,9 @@ class Optimizer:
             raise ValueError(
                 f"{type(self).__name__}: there is nothing to train: all parameters are frozen, or none is built yet"
             )
+        if list(map(id, current.values())) == list(map(id, self._parameters)) and self._owns_slots():
+            self._packed_at = Tree.structure  # the change was in some other model
+            return
         places = {(device_of(p._data), p.dtype) for p in current.values()}
         if len(places) > 1:
             raise ValueError(
