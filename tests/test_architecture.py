@@ -1,4 +1,4 @@
-"""The house rules of docs/design.md, checked on the syntax trees."""
+"""The house rules of CONTRIBUTING.md, checked on the syntax trees."""
 
 from __future__ import annotations
 
