@@ -114,7 +114,7 @@ def main() -> None:
         model=model,
         history=history,
         settings=settings,
-        results=results,
+        results={"training time, s": results["seconds"]},
         x_test=x_test,
         y_test=y_test,
         predictions=logits,

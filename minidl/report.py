@@ -154,7 +154,7 @@ def _headline(
         best = pictures.best_epoch(record, key)
         if best is not None:
             head.setdefault(text, record[key][best])
-    head.setdefault("parameters", sum(parameter.size for parameter in model.parameters()))
+    head.setdefault("parameters", sum(model.count_parameters()))
     head.setdefault("epochs", max(map(len, record.values()), default=0))
     if seconds:
         head.setdefault("seconds per epoch", float(np.median(seconds)))
