@@ -5,6 +5,8 @@ Only this file and ``kernels/cuda.py`` know that CuPy exists; CuPy is imported w
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 import zlib
 from types import ModuleType
@@ -133,3 +135,22 @@ def from_python(value: Any) -> np.ndarray:
 def checksum(array: Array) -> int:
     """CRC-32 of the values."""
     return zlib.crc32(to_numpy(array).tobytes())
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory for the next array instead of returning it to the system.
+
+    A training step frees and allocates the same large arrays again and again; mapping fresh pages for
+    each takes up to a third of its time (docs/adr/0006). Only glibc can be told; MINIDL_MALLOC=default
+    leaves it as it is.
+    """
+    if os.environ.get("MINIDL_MALLOC") == "default" or not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in (
+            (-3, 2**30),
+            (-1, 2**31 - 1),
+            (-2, 2**26),
+        ):  # mmap and trim thresholds, top pad
+            mallopt(parameter, value)

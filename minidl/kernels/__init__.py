@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from types import ModuleType
 
+import numpy as np
+
+from ..backend import keep_freed_memory
 from . import reference
 
 _choice = "auto"
+_fast: ModuleType | None = None  # the twins for NumPy arrays, once they are loaded
 
 
 def use(name: str) -> None:
@@ -19,4 +24,19 @@ def use(name: str) -> None:
 
 def of(array_module: ModuleType) -> ModuleType:
     """The kernels for arrays of `array_module` (numpy or cupy)."""
-    return reference
+    if _choice == "reference" or array_module is not np:
+        return reference
+    return _fast or _load()
+
+
+def _load() -> ModuleType:
+    """Numba's twins if it is installed: imported at the first use, for that takes a moment."""
+    global _fast
+    keep_freed_memory()
+    if importlib.util.find_spec("numba") is None:
+        _fast = reference
+    else:
+        from . import cpu
+
+        _fast = cpu
+    return _fast

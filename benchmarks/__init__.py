@@ -1,0 +1,1 @@
+"""Timings. Never part of the tests."""
