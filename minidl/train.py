@@ -220,7 +220,7 @@ def _loss(loss: str | Loss) -> Loss:
 
 
 def _device(model: Layer) -> str:
-    return next((p.device for p in model.parameters()), "cpu")
+    return next((p.device for p in model.parameters()), model._build_device or "cpu")
 
 
 def _checked_data(caller: str, x: Any, y: Any) -> tuple[Array, Array]:

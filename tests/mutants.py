@@ -24,7 +24,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TESTS = ["tests/ops", "tests/test_autograd.py"]
-FILES = [*sorted((ROOT / "minidl/ops").glob("*.py")), *sorted((ROOT / "minidl/kernels").glob("*.py"))]
+KERNELS = [ROOT / "minidl/kernels/reference.py", ROOT / "minidl/kernels/windows.py"]
+FILES = [*sorted((ROOT / "minidl/ops").glob("*.py")), *KERNELS]
 
 EQUIVALENT = {  # mutants that compute the same thing
     ("Add", "swap two gradients"): "both are dy",
