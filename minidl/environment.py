@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import os
 import platform
 import re
@@ -40,7 +39,7 @@ def environment() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
     if "numba" in sys.modules:
-        facts["numba"] = importlib.metadata.version("numba")
+        facts["numba"] = sys.modules["numba"].__version__
     if "cupy" in sys.modules:
         try:
             cupy = cupy_module()
