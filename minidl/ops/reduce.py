@@ -57,9 +57,11 @@ class Mean(Reduction):
 class Max(Reduction):
     """y = max x        dx = dy, shared equally by the elements that equal y"""
 
+    extreme = "max"
+
     def forward(self, x: Array) -> Array:
         self.remember_shape(x)
-        y = x.max(axis=self.axis, keepdims=self.keepdims)
+        y = getattr(x, self.extreme)(axis=self.axis, keepdims=self.keepdims)
         self.winners = x == self.restore(self.xp.asarray(y))
         return y
 
@@ -71,11 +73,7 @@ class Max(Reduction):
 class Min(Max):
     """y = min x        dx = dy, shared equally by the elements that equal y"""
 
-    def forward(self, x: Array) -> Array:
-        self.remember_shape(x)
-        y = x.min(axis=self.axis, keepdims=self.keepdims)
-        self.winners = x == self.restore(self.xp.asarray(y))
-        return y
+    extreme = "min"
 
 
 class Var(Reduction):
