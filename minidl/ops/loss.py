@@ -59,7 +59,7 @@ def cross_entropy(
     """
     logits = logits if isinstance(logits, Tensor) else Tensor(logits)
     targets = Targets("cross_entropy", logits, labels, class_weights, ignore_index, label_smoothing)
-    return targets.reduce(CrossEntropy()(logits.reshape(targets.rows.shape), targets.rows), reduction)
+    return targets.reduce(CrossEntropy()(targets.flatten(logits), targets.rows), reduction)
 
 
 def cross_entropy_composed(logits: Any, labels: Any) -> Tensor:
@@ -81,7 +81,7 @@ def nll(
     """
     log_p = log_probabilities if isinstance(log_probabilities, Tensor) else Tensor(log_probabilities)
     targets = Targets("nll", log_p, labels, class_weights, ignore_index)
-    losses = -sum(multiply(log_p.reshape(targets.rows.shape), targets.rows), axis=1)
+    losses = -sum(multiply(targets.flatten(log_p), targets.rows), axis=1)
     return targets.reduce(losses, reduction)
 
 

@@ -67,10 +67,14 @@ class Targets:
             rows = (rows * (1 - smoothing) + smoothing / self.classes) * self._column(counts)
         self.rows = rows if weights is None else rows * weights
 
+    def flatten(self, logits: Tensor) -> Tensor:
+        """Logits as (N, C)."""
+        return logits if logits.ndim == 2 else logits.reshape(self.rows.shape)
+
     def reduce(self, losses: Tensor, reduction: str) -> Tensor:
         """The mean, the sum, or the losses (N,) in the shape of the labels."""
         if reduction == "none":
-            return losses.reshape(self.shape[:-1])
+            return losses if len(self.shape) == 2 else losses.reshape(self.shape[:-1])
         if reduction == "mean" and self.divisor is not None:
             return sum(losses) / self.divisor
         return reduce(self.op, losses, reduction)
