@@ -54,7 +54,7 @@ WRONG = {
     "no Flatten": (
         lambda: dl.layers.Dense(10)(X),
         dl.ShapeError,
-        r"dense: x needs 2 axes \(N, I\), got shape \(8, 28, 28, 3\); put Flatten\(\) before it",
+        r"Dense: x needs 2 axes \(N, I\), got shape \(8, 28, 28, 3\); put Flatten\(\) before it",
     ),
     "features": (
         lambda: MODEL(X[:, :14]),

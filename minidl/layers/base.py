@@ -69,12 +69,12 @@ class Layer(Tree):
         tensors = tuple([_floating(x) for x in inputs])
         if not self._path and self._named_at != Tree.structure:
             self._name_descendants()
-        if not self._built:
-            self.build(*[x.shape for x in tensors])
-            self._built, self._input_shapes = True, [x.shape[1:] for x in tensors]
-        if self._dtype is not None:
-            tensors = tuple([x if x.dtype == self._dtype else cast(x, self._dtype) for x in tensors])
         try:
+            if not self._built:
+                self.build(*[x.shape for x in tensors])
+                self._built, self._input_shapes = True, [x.shape[1:] for x in tensors]
+            if self._dtype is not None:
+                tensors = tuple([x if x.dtype == self._dtype else cast(x, self._dtype) for x in tensors])
             y = self.forward(*tensors)
         except (ValueError, TypeError) as error:
             if not getattr(error, "__notes__", None):

@@ -9,6 +9,7 @@ from .. import ops
 from ..autograd import Tensor
 from ..checks import positive_integer
 from ..init import Initializer, fans, get
+from ..shapes import ShapeError
 from .activation import get_activation
 from .base import Layer, Parameter
 
@@ -55,6 +56,8 @@ class Dense(Layer):
         )
 
     def build(self, *shapes: tuple[int, ...]) -> None:
+        if len(shapes[0]) != 2:
+            raise ShapeError(f"Dense: x needs 2 axes (N, I), got shape {shapes[0]}; put Flatten() before it")
         shape = (shapes[0][-1], self.units)
         self.add_parameter("weight", shape, self._initializers[0])
         if self.use_bias:

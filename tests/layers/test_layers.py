@@ -419,7 +419,7 @@ def test_input_is_never_written(entry, rng):
 @pytest.mark.parametrize(
     ("make", "x", "where", "what"),
     [
-        (lambda: Sequential(Dense(3), ("head", Dense(2))), (2, 3, 3), "dense", "dense: x needs 2 axes"),
+        (lambda: Sequential(Dense(3), ("head", Dense(2))), (2, 3, 3), "dense", "Dense: x needs 2 axes"),
         (lambda: Sequential(Flatten(), ("picky", Resize(2))), (2, 3), "picky", "resize"),
         (
             lambda: Sequential(("block", Sequential(("deep", MaxPool2D(9))))),
@@ -534,3 +534,12 @@ def test_two_dropouts_of_a_model_differ():
     before = a(x).data
     a.start_step(seed=1, stream="a", step=7)
     np.testing.assert_array_equal(a(x).data, before)
+
+
+def test_a_refused_first_input_leaves_no_parameters():
+    layer = Dense(4)
+    with pytest.raises(dl.ShapeError, match=r"put Flatten\(\) before it") as caught:
+        layer(np.ones((2, 5, 5, 3), np.float32))
+    assert "Dense(units=4" in caught.value.__notes__[0]
+    assert layer.parameters() == []
+    assert layer(np.ones((2, 75), np.float32)).shape == (2, 4)
