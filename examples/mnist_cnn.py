@@ -118,6 +118,7 @@ def main() -> None:
         x_test=x_test,
         y_test=y_test,
         predictions=logits,
+        class_names=None if name == "glyphs" else dl.data.class_names(name),
         title=f"CNN on {name}",
     )
     print(f"report: {arguments.out / 'report.html'}")
