@@ -141,16 +141,13 @@ def keep_freed_memory() -> None:
     """Let the C library keep freed memory for the next array instead of returning it to the system.
 
     A training step frees and allocates the same large arrays again and again; mapping fresh pages for
-    each takes up to a third of its time (docs/adr/0006). Only glibc can be told; MINIDL_MALLOC=default
+    each takes a quarter to a third of its time (docs/adr/0006). Only glibc can be told; MINIDL_MALLOC=default
     leaves it as it is.
     """
     if os.environ.get("MINIDL_MALLOC") == "default" or not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for parameter, value in (
-            (-3, 2**30),
-            (-1, 2**31 - 1),
-            (-2, 2**26),
-        ):  # mmap and trim thresholds, top pad
-            mallopt(parameter, value)
+        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: below it, arrays come from the heap
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: so much may lie free at its end
+        mallopt(-2, 2**26)  # M_TOP_PAD: it grows by so much at a time

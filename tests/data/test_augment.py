@@ -68,7 +68,7 @@ def test_right_angles_are_rot90(turns, order, side):
 @pytest.mark.parametrize("angle", [-31.3, -7, 3.3, 7, 44])
 @pytest.mark.parametrize("shape", [(28, 28), (27, 30)])
 def test_nearest_rotation_is_pillows(angle, shape):
-    image = pytest.importorskip("PIL.Image")
+    image = pytest.importorskip("PIL.Image", reason="Pillow, the oracle, comes with minidl[plot]")
     x = images(1, *shape, 1)
     out = RandomRotation(45, fill=1)(x, FixedAngle(angle))[0, :, :, 0]
     turned = image.fromarray(x[0, :, :, 0]).rotate(angle, image.Resampling.NEAREST, fillcolor=1)
@@ -78,7 +78,7 @@ def test_nearest_rotation_is_pillows(angle, shape):
 
 @pytest.mark.parametrize("angle", [-31.3, 7])
 def test_linear_rotation_is_scipys(angle):
-    ndimage = pytest.importorskip("scipy.ndimage")
+    ndimage = pytest.importorskip("scipy.ndimage", reason="SciPy, the oracle, comes with minidl[svhn]")
     x = images(1, 12, 15, 1, np.float64)
     out = RandomRotation(45, fill=5, order=1)(x, FixedAngle(angle))[0, :, :, 0]
     t = np.deg2rad(angle)

@@ -133,7 +133,7 @@ def mat(**arrays) -> bytes:
 
 
 def test_svhn_reads_and_maps_10_to_0():
-    pytest.importorskip("scipy")
+    pytest.importorskip("scipy", reason="SVHN's .mat files need SciPy: minidl[svhn]")
     x = np.random.default_rng(1).integers(0, 256, (11, 32, 32, 3), np.uint8)
     stored = np.array([10, *range(1, 11)], np.uint8)[:, None]
     got_x, got_y = formats.svhn_mat(mat(X=np.moveaxis(x, 0, 3), y=stored), "here")
@@ -143,7 +143,7 @@ def test_svhn_reads_and_maps_10_to_0():
 
 
 def test_svhn_refuses():
-    pytest.importorskip("scipy")
+    pytest.importorskip("scipy", reason="SVHN's .mat files need SciPy: minidl[svhn]")
     x, y = np.zeros((32, 32, 3, 2), np.uint8), np.ones((2, 1), np.uint8)
     good = mat(X=x, y=y)
     hdf5_header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400)

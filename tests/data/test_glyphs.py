@@ -11,7 +11,7 @@ from minidl import data
 from minidl.data import DataError
 from minidl.rng import generator
 
-pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib", reason="glyphs are drawn from its fonts: minidl[plot]")
 glyphs_module = sys.modules["minidl.data.glyphs"]
 
 
