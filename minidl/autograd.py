@@ -185,6 +185,11 @@ class Function:
                     self.saved.append((weakref.ref(tensor), tensor.refresh_version()))
         return out
 
+    def slot(self, index: int) -> Array | None:
+        """Memory of an optimiser where ``backward`` may write the gradient of this input, if it is free."""
+        x = self.inputs[index]
+        return x.grad_slot if x.creator is None and x.grad is None else None
+
     def check_saved(self) -> None:
         """Refuse to go backward through an array that was changed since ``forward``."""
         for tensor, version in ((ref(), version) for ref, version in self.saved):
@@ -243,12 +248,15 @@ def _run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
 def _accumulate(leaf: Tensor, grad: Array) -> None:
     """Add to ``leaf.grad``, never sharing memory with another gradient."""
     total, slot = leaf.grad, leaf.grad_slot
-    if total is None:
-        total = grad.copy() if slot is None else slot
-        total[...] = grad
-    else:
+    if total is not None:
         total = total if total is slot else total.copy()
         total += grad
+    elif slot is None:
+        total = grad.copy()
+    else:
+        total = slot
+        if grad is not slot:  # unless backward wrote it there itself
+            slot[...] = grad
     leaf.grad = total
 
 

@@ -46,21 +46,30 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=words))
 
 
+def philox_start(key: Key) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """Key and counter of the generator for `key`."""
+    return (key.seed % 2**64, stream_id(key.stream)), (0, key.step % 2**64, key.call, 0)
+
+
 def random_bits(count: int, key: Key, xp: ModuleType = np) -> Any:
     """`count` uniform 32-bit integers for `key`, as a uint32 array of module `xp`."""
     words = -(-count // 2)
-    philox_key = (key.seed % 2**64, stream_id(key.stream))
-    counter = (0, key.step % 2**64, key.call, 0)
+    philox_key, counter = philox_start(key)
     if xp is np:
         source = np.random.Philox(counter=np.array(counter, np.uint64), key=np.array(philox_key, np.uint64))
         return source.random_raw(words).view(np.uint32)[:count]
     return philox4x64(words, philox_key, counter, xp).view(xp.uint32)[:count]
 
 
+def keep_threshold(keep: float) -> int:
+    """An element is kept if its 32-bit number is below this."""
+    return round(keep * 2**32)
+
+
 def keep_mask(shape: tuple[int, ...], keep: float, key: Key, xp: ModuleType = np) -> Any:
     """Boolean array that is True with probability `keep` (rounded to a multiple of 2**-32)."""
     count = int(np.prod(shape))
-    threshold = round(keep * 2**32)
+    threshold = keep_threshold(keep)
     if threshold >= 2**32:
         return xp.ones(shape, dtype=bool)
     return (random_bits(count, key, xp) < xp.uint32(threshold)).reshape(shape)

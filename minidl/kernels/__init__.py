@@ -33,7 +33,7 @@ def _load() -> ModuleType:
     """Numba's twins if it is installed: imported at the first use, for that takes a moment."""
     global _fast
     keep_freed_memory()
-    if importlib.util.find_spec("numba") is None:
+    if any(importlib.util.find_spec(name) is None for name in ("numba", "threadpoolctl")):
         _fast = reference
     else:
         from . import cpu

@@ -6,6 +6,8 @@ Arrays in, arrays out; NumPy or CuPy. The sliding windows have a file of their o
 from __future__ import annotations
 
 from ..backend import Array, array_module
+from ..rng import Key, keep_mask
+from .updates import adam_step, rmsprop_step, sgd_step  # noqa: F401 - part of the specification
 from .windows import (  # noqa: F401 - part of the specification
     avg_pool,
     avg_pool_grad,
@@ -30,41 +32,106 @@ def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
     return x.sum(axis=axes, keepdims=True).reshape(shape)
 
 
+def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
+    """a @ b, written to `into` if given."""
+    return array_module(a).matmul(a, b, out=into)
+
+
 def sum_rows(x: Array) -> Array:
     """Sum of (M, C) over M. BLAS does it several times faster than ``x.sum(axis=0)``."""
     return array_module(x).ones(len(x), dtype=x.dtype) @ x  # (C,)
 
 
+# Activations and dropout ----------------------------------------------------------------------------
+
+
+def leaky_relu(x: Array, slope: float) -> Array:
+    """x where positive, slope * x elsewhere; ReLU is slope 0."""
+    xp = array_module(x)
+    return xp.maximum(x, 0) if slope == 0 else xp.where(x <= 0, slope * x, x)
+
+
+def leaky_relu_grad(dy: Array, y: Array, slope: float) -> Array:
+    """Gradient of `leaky_relu`, from its result: the sign of y is that of x."""
+    return array_module(dy).where(y > 0, dy, slope * dy if slope else 0)
+
+
+def elu(x: Array, alpha: float) -> Array:
+    """x where positive, alpha (e^x - 1) elsewhere."""
+    xp = array_module(x)
+    return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0)))
+
+
+def elu_grad(dy: Array, x: Array, y: Array, alpha: float) -> Array:
+    """Gradient of `elu`: alpha e^x = y + alpha."""
+    return array_module(dy).where(x > 0, dy, dy * (y + alpha))
+
+
+def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:
+    """What follows a matrix product, in place: y += b, then `leaky_relu` unless slope is None. (M, C), (C,)"""
+    if b is not None:
+        y += b
+    if slope is not None:
+        array_module(y).maximum(y, slope * y if slope else 0, out=y)
+
+
+def bias_activation_grad(dy: Array, y: Array, slope: float) -> tuple[Array, Array]:
+    """Gradients of `bias_activation` with respect to the matrix product (M, C) and the bias (C,)."""
+    g = leaky_relu_grad(dy, y, slope)
+    return g, sum_rows(g)
+
+
+def dropout(x: Array, keep: float, key: Key) -> tuple[Array, Array]:
+    """x / keep where a mask drawn for `key` is True, 0 elsewhere; and the mask."""
+    mask = keep_mask(x.shape, keep, key, array_module(x))
+    return dropout_grad(x, mask, keep), mask
+
+
+def dropout_grad(dy: Array, mask: Array, keep: float) -> Array:
+    """Gradient of `dropout`: the same map."""
+    dx = dy * mask
+    dx *= 1 / keep if keep else 0.0
+    return dx
+
+
 # Normalisation and loss -----------------------------------------------------------------------------
 
 
-def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array, Array]:
+def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array]:
     """Normalise each column of (M, C) by its mean and biased variance.
 
-    Returns y (M, C), the normalised x (M, C), 1 / sqrt(var + eps), mean and var (C,).
+    Returns y (M, C), the mean, 1 / sqrt(var + eps) and var (C,).
     """
     mean = sum_rows(x) / len(x)
-    centred = x - mean
-    var = sum_rows(centred * centred) / len(x)
+    y = x - mean
+    var = sum_rows(y * y) / len(x)
     inverse_std = 1 / array_module(x).sqrt(var + eps)
-    normalised = centred
-    normalised *= inverse_std
-    y = normalised * gamma
+    y *= gamma * inverse_std
     y += beta
-    return y, normalised, inverse_std, mean, var
+    return y, mean, inverse_std, var
 
 
 def batch_norm_grad(
-    dy: Array, normalised: Array, gamma: Array, inverse_std: Array
+    dy: Array, x: Array, mean: Array, inverse_std: Array, gamma: Array
 ) -> tuple[Array, Array, Array]:
     """Gradients of `batch_norm` with respect to x, gamma and beta, through mean and variance too."""
+    normalised = x - mean
+    normalised *= inverse_std
     dbeta = sum_rows(dy)
     dgamma = sum_rows(dy * normalised)
-    dx = normalised * (-dgamma / len(dy))
+    dx = normalised
+    dx *= -dgamma / len(dy)
     dx += dy
     dx -= dbeta / len(dy)
     dx *= gamma * inverse_std
     return dx, dgamma, dbeta
+
+
+def cross_entropy(x: Array, labels: Array) -> tuple[Array, Array]:
+    """-log softmax(x)[n, labels[n]] of (N, C) and class numbers (N,); the losses (N,) and softmax(x)."""
+    log_p = log_softmax(x)
+    xp = array_module(x)
+    return -log_p[xp.arange(len(x)), labels], xp.exp(log_p)
 
 
 def log_softmax(x: Array, axis: int = -1) -> Array:
@@ -112,71 +179,3 @@ _ERFC_Q = (1.0, 1.32281951154744992508e1, 8.67072140885989742329e1, 3.5493777888
            9.75708501743205489753e2, 1.82390916687909736289e3, 2.24633760818710981792e3,
            1.65666309194161350182e3, 5.57535340817727675546e2)
 # fmt: on
-
-
-# Optimisers: one flat array of parameters, one of gradients, one for each moment, updated in place ------
-
-
-def sgd_step(
-    p: Array, g: Array, velocity: Array | None, lr: float, momentum: float, nesterov: bool, decay: float
-) -> None:
-    """v = momentum v + g;  p -= lr v  (Nesterov: p -= lr (g + momentum v)). `decay` adds decay * p to g."""
-    if decay:
-        g = g + decay * p
-    if velocity is not None:
-        velocity *= momentum
-        velocity += g
-        g = g + momentum * velocity if nesterov else velocity
-    p -= lr * g
-
-
-def adam_step(
-    p: Array,
-    g: Array,
-    mean: Array,
-    square: Array,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    step: int,
-    decay: float,
-    decoupled: bool,
-) -> None:
-    """Adam (Kingma and Ba, ICLR 2015), AdamW when `decoupled` (Loshchilov and Hutter, ICLR 2019)."""
-    if decay and decoupled:
-        p *= 1 - lr * decay
-    elif decay:
-        g = g + decay * p
-    mean *= beta1
-    mean += (1 - beta1) * g
-    square *= beta2
-    square += (1 - beta2) * (g * g)
-    denominator = square**0.5
-    denominator /= (1 - beta2**step) ** 0.5
-    denominator += eps
-    p -= (lr / (1 - beta1**step)) * mean / denominator
-
-
-def rmsprop_step(
-    p: Array,
-    g: Array,
-    square: Array,
-    velocity: Array | None,
-    lr: float,
-    rho: float,
-    eps: float,
-    momentum: float,
-    decay: float,
-) -> None:
-    """s = rho s + (1 - rho) g^2;  p -= lr g / (sqrt(s) + eps)  (Hinton, lecture 6e, 2012)."""
-    if decay:
-        g = g + decay * p
-    square *= rho
-    square += (1 - rho) * (g * g)
-    update = g / (square**0.5 + eps)
-    if velocity is not None:
-        velocity *= momentum
-        velocity += update
-        update = velocity
-    p -= lr * update

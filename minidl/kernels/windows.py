@@ -72,30 +72,61 @@ def col2im(
 
 
 def conv2d(
-    x: Array, w: Array, b: Array | None, out: Pair, strides: Pair, pads: Pads, dilation: Pair
+    x: Array,
+    w: Array,
+    b: Array | None,
+    slope: float | None,
+    out: Pair,
+    strides: Pair,
+    pads: Pads,
+    dilation: Pair,
+    algorithm: str = "auto",
 ) -> Array:
-    """(N, H, W, C) * (KH, KW, C, F) + (F,) -> (N, OH, OW, F), as one matrix product."""
+    """(N, H, W, C) * (KH, KW, C, F) + (F,) -> (N, OH, OW, F), as one matrix product; then `leaky_relu`.
+
+    There is one algorithm here; the compiled twin has several.
+    """
     cols = im2col(x, out, w.shape[:2], strides, pads, dilation)  # (N OH OW, KH KW C)
     y = cols @ w.reshape(-1, w.shape[3])
     if b is not None:
         y += b
+    if slope is not None:
+        array_module(y).maximum(y, slope * y if slope else 0, out=y)
     return y.reshape(len(x), *out, w.shape[3])
 
 
 def conv2d_grad_input(
-    dy: Array, w: Array, shape: tuple[int, ...], strides: Pair, pads: Pads, dilation: Pair
+    dy: Array,
+    w: Array,
+    shape: tuple[int, ...],
+    strides: Pair,
+    pads: Pads,
+    dilation: Pair,
+    algorithm: str = "auto",
 ) -> Array:
-    """Gradient of `conv2d` with respect to x of `shape`."""
+    """Gradient of `conv2d`, without bias and activation, with respect to x of `shape`."""
     dcols = dy.reshape(-1, w.shape[3]) @ w.reshape(-1, w.shape[3]).T
     return col2im(dcols, shape, dy.shape[1:3], w.shape[:2], strides, pads, dilation)
 
 
 def conv2d_grad_weight(
-    dy: Array, x: Array, shape: tuple[int, int, int, int], strides: Pair, pads: Pads, dilation: Pair
+    dy: Array,
+    x: Array,
+    shape: tuple[int, int, int, int],
+    strides: Pair,
+    pads: Pads,
+    dilation: Pair,
+    algorithm: str = "auto",
+    into: Array | None = None,
 ) -> Array:
-    """Gradient of `conv2d` with respect to w of `shape`; the columns are made again, not kept."""
+    """Gradient of `conv2d` with respect to w of `shape`, written to `into` if given.
+
+    The columns are made again, not kept.
+    """
     cols = im2col(x, dy.shape[1:3], shape[:2], strides, pads, dilation)
-    return (cols.T @ dy.reshape(-1, shape[3])).reshape(shape)
+    flat = None if into is None else into.reshape(-1, shape[3])
+    dw = array_module(x).matmul(cols.T, dy.reshape(-1, shape[3]), out=flat)
+    return dw.reshape(shape) if into is None else into
 
 
 # Pooling --------------------------------------------------------------------------------------------

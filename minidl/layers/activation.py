@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import ops
 from ..autograd import Tensor
+from ..ops.activation import FUSED
 from .base import Layer
 
 ACTIVATIONS: dict[str, Callable[[Any], Tensor]] = {
@@ -31,6 +32,16 @@ def get_activation(name: str | Callable[[Any], Tensor] | None) -> Callable[[Any]
             f"activation must be one of {', '.join(ACTIVATIONS)}, a function or None, got {name!r}"
         )
     return ACTIVATIONS[name]
+
+
+def split_activation(
+    activation: str | Callable[[Any], Tensor] | None,
+) -> tuple[str | None, Callable[[Any], Tensor] | None]:
+    """(what the layer's operation does in the same pass, what is left to do after it)."""
+    after = get_activation(activation)
+    if isinstance(activation, str) and activation in FUSED:
+        return activation, None
+    return None, after
 
 
 class ReLU(Layer):

@@ -10,7 +10,7 @@ from ..autograd import Tensor
 from ..checks import positive_integer
 from ..init import Initializer, fans, get
 from ..shapes import Pads, Pair, ShapeError, pair
-from .activation import get_activation
+from .activation import split_activation
 from .base import Layer, Parameter
 
 
@@ -63,7 +63,7 @@ class Conv2D(Layer):
         self.dilation = pair(dilation, "Conv2D: dilation")
         self.use_bias = use_bias
         self.activation = activation
-        self._activate = get_activation(activation)
+        self._fused, self._activate = split_activation(activation)
         self._initializers = (
             get(kernel_initializer, "kernel_initializer"),
             get(bias_initializer, "bias_initializer"),
@@ -85,5 +85,6 @@ class Conv2D(Layer):
             self.add_parameter("bias", (self.filters,), self._initializers[1], fan_in=fans(shape)[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        y = ops.conv2d(x, self.weight, self.bias, self.strides, self.padding, self.dilation, self.groups)
+        geometry = self.strides, self.padding, self.dilation, self.groups
+        y = ops.conv2d(x, self.weight, self.bias, *geometry, self._fused)
         return self._activate(y) if self._activate else y

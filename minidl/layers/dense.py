@@ -10,7 +10,7 @@ from ..autograd import Tensor
 from ..checks import positive_integer
 from ..init import Initializer, fans, get
 from ..shapes import ShapeError
-from .activation import get_activation
+from .activation import split_activation
 from .base import Layer, Parameter
 
 
@@ -49,7 +49,7 @@ class Dense(Layer):
         self.units = positive_integer("Dense", "units", units)
         self.activation = activation
         self.use_bias = use_bias
-        self._activate = get_activation(activation)
+        self._fused, self._activate = split_activation(activation)
         self._initializers = (
             get(kernel_initializer, "kernel_initializer"),
             get(bias_initializer, "bias_initializer"),
@@ -64,5 +64,5 @@ class Dense(Layer):
             self.add_parameter("bias", (self.units,), self._initializers[1], fan_in=fans(shape)[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        y = ops.dense(x, self.weight, self.bias)
+        y = ops.dense(x, self.weight, self.bias, self._fused)
         return self._activate(y) if self._activate else y

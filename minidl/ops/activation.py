@@ -9,29 +9,25 @@ from ..autograd import Function, Tensor
 from ..backend import Array
 
 
-class ReLU(Function):
-    """y = max(x, 0)        dx = dy where x > 0"""
-
-    def forward(self, x: Array) -> Array:
-        self.y = self.xp.maximum(x, 0)
-        return self.y
-
-    def backward(self, dy: Array) -> Array:
-        return dy * (self.y > 0)
+FUSED = {"relu": 0.0, "leaky_relu": 0.01}  # slopes of what `dense` and `conv2d` can do in the same pass
 
 
 class LeakyReLU(Function):
-    """y = x if x > 0 else slope x        dx = dy (1 if x > 0 else slope)"""
+    """y = x if x > 0 else slope x        dx = dy (1 if x > 0 else slope)        ReLU: slope 0
+
+    With slope >= 0 the sign of y is that of x, so y is all that backward needs.
+    """
 
     def __init__(self, slope: float):
         self.slope = slope
 
     def forward(self, x: Array) -> Array:
-        self.x = x
-        return self.xp.where(x > 0, x, self.slope * x)
+        y = self.kernels.leaky_relu(x, self.slope)
+        self.sign = y if self.slope >= 0 else x
+        return y
 
     def backward(self, dy: Array) -> Array:
-        return self.xp.where(self.x > 0, dy, self.slope * dy)
+        return self.kernels.leaky_relu_grad(dy, self.sign, self.slope)
 
 
 class ELU(Function):
@@ -41,13 +37,11 @@ class ELU(Function):
         self.alpha = alpha
 
     def forward(self, x: Array) -> Array:
-        xp = self.xp
-        self.x = x
-        self.y = xp.where(x > 0, x, self.alpha * xp.expm1(xp.minimum(x, 0)))
+        self.x, self.y = x, self.kernels.elu(x, self.alpha)
         return self.y
 
     def backward(self, dy: Array) -> Array:
-        return self.xp.where(self.x > 0, dy, dy * (self.y + self.alpha))
+        return self.kernels.elu_grad(dy, self.x, self.y, self.alpha)
 
 
 class GELU(Function):
@@ -124,9 +118,18 @@ class LogSoftmax(Function):
         return dy - self.xp.exp(self.y) * dy.sum(axis=self.axis, keepdims=True)
 
 
+def fused_slope(op: str, activation: str | None) -> float | None:
+    """Slope for negative numbers of an activation that `op` does in the same pass; None is no activation."""
+    if activation is None:
+        return None
+    if activation not in FUSED:
+        raise ValueError(f"{op}: activation must be None, {' or '.join(FUSED)}, got {activation!r}")
+    return FUSED[activation]
+
+
 def relu(x: Any) -> Tensor:
     """max(x, 0); the gradient at 0 is 0."""
-    return ReLU()(x)
+    return LeakyReLU(0.0)(x)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:

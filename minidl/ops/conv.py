@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..autograd import Function, Tensor
 from ..backend import Array
 from ..shapes import Pads, Pair, ShapeError, bind, pair, window_output, window_pads
+from .activation import fused_slope
+
+ALGORITHMS = "auto", "im2col", "winograd2", "winograd4"
 
 
 class Conv2D(Function):
     """y[n, oy, ox, f] = sum over ky, kx, c of x[n, oy s + ky d, ox s + kx d, c] w[ky, kx, c, f]  + b[f]
 
     dx: each dy spread back over the pixels it came from; dw: x seen at each offset, times dy; db = sum dy.
-    With G groups, F / G filters see C / G channels each.
+    With G groups, F / G filters see C / G channels each. A (leaky) ReLU may follow in the same pass; its
+    gradient comes first on the way back.
     """
 
-    def __init__(self, strides: Pair, padding: Any, dilation: Pair, groups: int):
+    def __init__(
+        self,
+        strides: Pair,
+        padding: Any,
+        dilation: Pair,
+        groups: int,
+        slope: float | None = None,
+        algorithm: str = "auto",
+    ):
         self.strides, self.padding, self.dilation, self.groups = strides, padding, dilation, groups
+        self.slope, self.algorithm = slope, algorithm
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         self._check(x, w, b)
@@ -25,32 +40,38 @@ class Conv2D(Function):
         self.pads: Pads = window_pads(self.padding, size, kernel, self.strides, self.dilation, "conv2d")
         out = window_output(size, kernel, self.strides, self.pads, self.dilation, "conv2d")
         self.x, self.w, self.has_bias = x, w, b is not None
+        geometry = out, self.strides, self.pads, self.dilation, self.algorithm
         ys = [
-            self.kernels.conv2d(
-                x[..., c], w[..., f], None if b is None else b[f], out, self.strides, self.pads, self.dilation
-            )
+            self.kernels.conv2d(x[..., c], w[..., f], None if b is None else b[f], self.slope, *geometry)
             for c, f in self._groups()
         ]
-        return ys[0] if self.groups == 1 else self.xp.concatenate(ys, axis=-1)  # (N, OH, OW, F)
+        y = ys[0] if self.groups == 1 else self.xp.concatenate(ys, axis=-1)  # (N, OH, OW, F)
+        self.y = None if self.slope is None else y
+        return y
 
     def backward(self, dy: Array) -> Any:  # (N, OH, OW, F)
-        x, w, xp = self.x, self.w, self.xp
-        geometry = self.strides, self.pads, self.dilation
-        dx = dw = db = None
-        if self.needs_grad[0]:
+        x, w, xp, kernels, (to_x, to_w, *to_b) = self.x, self.w, self.xp, self.kernels, self.needs_grad
+        geometry = self.strides, self.pads, self.dilation, self.algorithm
+        dx = dw = None
+        rows = dy.reshape(-1, dy.shape[-1])
+        if self.y is None:
+            g, db = dy, kernels.sum_rows(rows) if any(to_b) else None
+        else:
+            rows, db = kernels.bias_activation_grad(rows, self.y.reshape(rows.shape), self.slope)
+            g = rows.reshape(dy.shape)
+        if to_x:
             dxs = [
-                self.kernels.conv2d_grad_input(dy[..., f], w[..., f], x[..., c].shape, *geometry)
+                kernels.conv2d_grad_input(g[..., f], w[..., f], x[..., c].shape, *geometry)
                 for c, f in self._groups()
             ]
             dx = dxs[0] if self.groups == 1 else xp.concatenate(dxs, axis=-1)
-        if self.needs_grad[1]:
+        if to_w:
+            into = self.slot(1) if self.groups == 1 else None
             dws = [
-                self.kernels.conv2d_grad_weight(dy[..., f], x[..., c], w[..., f].shape, *geometry)
+                kernels.conv2d_grad_weight(g[..., f], x[..., c], w[..., f].shape, *geometry, into)
                 for c, f in self._groups()
             ]
             dw = dws[0] if self.groups == 1 else xp.concatenate(dws, axis=-1)
-        if self.has_bias and self.needs_grad[2]:
-            db = self.kernels.sum_rows(dy.reshape(-1, dy.shape[-1]))
         return (dx, dw, db) if self.has_bias else (dx, dw)
 
     def _groups(self) -> list[tuple[slice, slice]]:
@@ -85,8 +106,10 @@ def conv2d(
     padding: str | int | Pair | Pads = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
+    activation: str | None = None,
+    algorithm: str = "auto",
 ) -> Tensor:
-    """Convolution (cross-correlation) of images with filters.
+    """Convolution (cross-correlation) of images with filters, and an activation in the same pass.
 
     Parameters
     ----------
@@ -99,6 +122,10 @@ def conv2d(
         TensorFlow; PyTorch's integer padding is the same integer here.
     groups : int
         Must divide C and F; groups=C is a depthwise convolution.
+    activation : None, "relu" or "leaky_relu"
+    algorithm : "auto", "im2col", "winograd2" or "winograd4"
+        How the compiled kernels compute it (docs/numerics.md); Winograd needs 3x3 filters, strides and
+        dilation 1.
 
     Returns
     -------
@@ -109,15 +136,23 @@ def conv2d(
     ------
     ShapeError
         Channels or groups do not fit, or the kernel is larger than the padded input.
+    ValueError
+        An unknown activation, or an algorithm that is unknown or cannot do this.
 
     References
     ----------
     Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016.
     """
-    op = Conv2D(
-        pair(strides, "conv2d: strides"),
-        padding,
-        pair(dilation, "conv2d: dilation"),
-        pair(groups, "conv2d: groups")[0],
-    )
+    steps, spread = pair(strides, "conv2d: strides"), pair(dilation, "conv2d: dilation")
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"conv2d: algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
+    if algorithm.startswith("winograd") and not (
+        np.shape(weight)[:2] == (3, 3) and steps == spread == (1, 1)
+    ):
+        raise ValueError(
+            f"conv2d: {algorithm!r} needs 3x3 filters, strides and dilation 1, got weight "
+            f"{np.shape(weight)}, strides {steps}, dilation {spread}; use 'auto'"
+        )
+    slope = fused_slope("conv2d", activation)
+    op = Conv2D(steps, padding, spread, pair(groups, "conv2d: groups")[0], slope, algorithm)
     return op(x, weight) if bias is None else op(x, weight, bias)

@@ -7,7 +7,7 @@ from typing import Any
 from ..autograd import Function, Tensor
 from ..backend import Array
 from ..checks import share
-from ..rng import Key, fresh_key, keep_mask
+from ..rng import Key, fresh_key
 
 
 class Dropout(Function):
@@ -17,14 +17,11 @@ class Dropout(Function):
         self.keep, self.key = 1 - rate, key
 
     def forward(self, x: Array) -> Array:
-        self.mask = keep_mask(x.shape, self.keep, self.key, self.xp)
-        return self._apply(x)
+        y, self.mask = self.kernels.dropout(x, self.keep, self.key)
+        return y
 
     def backward(self, dy: Array) -> Array:
-        return self._apply(dy)
-
-    def _apply(self, x: Array) -> Array:
-        return x * self.mask * (1 / self.keep if self.keep else 0.0)
+        return self.kernels.dropout_grad(dy, self.mask, self.keep)
 
 
 def dropout(x: Any, rate: float = 0.5, training: bool = True, key: Key | None = None) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 from ..autograd import Function, Tensor
 from ..backend import Array
 from ..shapes import ShapeError, bind
+from .activation import fused_slope
 
 
 class MatMul(Function):
@@ -18,7 +19,7 @@ class MatMul(Function):
                 f"matmul: the last axis of a {a.shape} must be as long as the first of b's last two {b.shape}"
             )
         self.a, self.b = a, b
-        return a @ b
+        return self.kernels.matmul(a, b)
 
     def backward(self, dy: Array) -> Any:
         a, b = self.a, self.b
@@ -26,27 +27,38 @@ class MatMul(Function):
             b, dy = b[:, None], dy[..., None]
         if a.ndim == 1:  # a vector on the left is a row
             a, dy = a[None], dy[..., None, :]
-        da = dy @ b.swapaxes(-1, -2) if self.needs_grad[0] else None
-        db = a.swapaxes(-1, -2) @ dy if self.needs_grad[1] else None
+        da = self.kernels.matmul(dy, b.swapaxes(-1, -2)) if self.needs_grad[0] else None
+        db = self.kernels.matmul(a.swapaxes(-1, -2), dy) if self.needs_grad[1] else None
         return da, db[..., 0] if self.b.ndim == 1 and db is not None else db
 
 
 class Dense(Function):
-    """y = x @ w + b        dx = dy @ w.T    dw = x.T @ dy    db = sum_n dy"""
+    """y = f(x @ w + b)        dx = g @ w.T    dw = x.T @ g    db = sum_n g,   with g = dy f'
+
+    f is nothing or a (leaky) ReLU, done while the product is still in the cache.
+    """
+
+    def __init__(self, slope: float | None):
+        self.slope = slope
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:  # (N, I), (I, O), (O,)
         fix = "put Flatten() before it" if x.ndim > 2 else ""
         bind("dense", fix, x=("N I", x), weight=("I O", w), bias=("O", b))
         self.x, self.w, self.has_bias = x, w, b is not None
-        y = x @ w
-        if b is not None:
-            y += b
+        y = self.kernels.matmul(x, w)
+        self.kernels.bias_activation(y, b, self.slope)
+        self.y = None if self.slope is None else y
         return y  # (N, O)
 
     def backward(self, dy: Array) -> Any:  # (N, O)
-        dx = dy @ self.w.T if self.needs_grad[0] else None
-        dw = self.x.T @ dy if self.needs_grad[1] else None
-        return (dx, dw, self.kernels.sum_rows(dy)) if self.has_bias else (dx, dw)
+        kernels, (to_x, to_w, *to_b) = self.kernels, self.needs_grad
+        if self.slope is None:
+            g, db = dy, kernels.sum_rows(dy) if any(to_b) else None
+        else:
+            g, db = kernels.bias_activation_grad(dy, self.y, self.slope)
+        dx = kernels.matmul(g, self.w.T) if to_x else None
+        dw = kernels.matmul(self.x.T, g, self.slot(1)) if to_w else None
+        return (dx, dw, db) if self.has_bias else (dx, dw)
 
 
 def matmul(a: Any, b: Any) -> Tensor:
@@ -54,14 +66,15 @@ def matmul(a: Any, b: Any) -> Tensor:
     return MatMul()(a, b)
 
 
-def dense(x: Any, weight: Any, bias: Any = None) -> Tensor:
-    """Affine map x @ weight + bias.
+def dense(x: Any, weight: Any, bias: Any = None, activation: str | None = None) -> Tensor:
+    """Affine map x @ weight + bias, and an activation in the same pass.
 
     Parameters
     ----------
     x : Tensor, shape (N, I)
     weight : Tensor, shape (I, O)
     bias : Tensor, shape (O,), optional
+    activation : None, "relu" or "leaky_relu"
 
     Returns
     -------
@@ -72,4 +85,5 @@ def dense(x: Any, weight: Any, bias: Any = None) -> Tensor:
     ShapeError
         The axes do not fit.
     """
-    return Dense()(x, weight) if bias is None else Dense()(x, weight, bias)
+    op = Dense(fused_slope("dense", activation))
+    return op(x, weight) if bias is None else op(x, weight, bias)

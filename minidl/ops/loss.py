@@ -16,6 +16,22 @@ from .targets import Targets, reduce
 
 
 class CrossEntropy(Function):
+    """loss_n = -log softmax(x)[n, labels_n]        dx = softmax(x) - 1 at the label,  times dloss_n"""
+
+    def __init__(self, labels: Array):
+        self.labels = labels
+
+    def forward(self, x: Array) -> Array:  # (N, C)
+        losses, self.p = self.kernels.cross_entropy(x, self.labels)
+        return losses  # (N,)
+
+    def backward(self, dloss: Array) -> Array:
+        dx = self.p * dloss[:, None]
+        dx[self.xp.arange(len(dx)), self.labels] -= dloss
+        return dx
+
+
+class SoftCrossEntropy(Function):
     """loss_n = -sum_c t[n, c] log softmax(x)[n, c]        dx = softmax(x) sum_c t - t,  times dloss_n"""
 
     def forward(self, x: Array, targets: Array) -> Array:  # (N, C), (N, C)
@@ -59,7 +75,10 @@ def cross_entropy(
     """
     logits = logits if isinstance(logits, Tensor) else Tensor(logits)
     targets = Targets("cross_entropy", logits, labels, class_weights, ignore_index, label_smoothing)
-    return targets.reduce(CrossEntropy()(targets.flatten(logits), targets.rows), reduction)
+    flat = targets.flatten(logits)
+    if targets.numbers is not None:
+        return targets.reduce(CrossEntropy(targets.numbers)(flat), reduction)
+    return targets.reduce(SoftCrossEntropy()(flat, targets.rows), reduction)
 
 
 def cross_entropy_composed(logits: Any, labels: Any) -> Tensor:

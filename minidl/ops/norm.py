@@ -28,15 +28,14 @@ class BatchNorm(Function):
                 f"batch_norm: training needs more than 1 value for each channel, got x of shape {x.shape}; "
                 f"use a larger batch (the last one may be short), or model.eval()"
             )
-        y, self.normalised, self.inverse_std, self.mean, self.var = self.kernels.batch_norm(
-            rows, gamma, beta, self.eps
-        )
-        self.gamma = gamma
+        y, self.mean, self.inverse_std, self.var = self.kernels.batch_norm(rows, gamma, beta, self.eps)
+        self.x, self.gamma = x, gamma
         return y.reshape(x.shape)
 
     def backward(self, dy: Array) -> Any:
         rows = dy.reshape(-1, dy.shape[-1])
-        dx, dgamma, dbeta = self.kernels.batch_norm_grad(rows, self.normalised, self.gamma, self.inverse_std)
+        x = self.x.reshape(rows.shape)
+        dx, dgamma, dbeta = self.kernels.batch_norm_grad(rows, x, self.mean, self.inverse_std, self.gamma)
         return dx.reshape(dy.shape), dgamma, dbeta
 
 

@@ -28,8 +28,10 @@ class Targets:
 
     Attributes
     ----------
+    numbers : array, shape (N,), int64, or None
+        The class numbers, if the loss is -log p of them and nothing else: no weights, no smoothing.
     rows : array, shape (N, C)
-        What multiplies -log p.
+        What multiplies -log p; made when asked for.
     divisor : number or None
         What a mean divides the sum by: the weight of the labels that count; None is N.
 
@@ -49,27 +51,42 @@ class Targets:
         smoothing: float = 0.0,
     ):
         self.op, self.shape, self.divisor = op, logits.shape, None
-        self.xp, self.classes = array_module(logits._data), logits.shape[-1]
+        self.xp, self.classes, self._dtype = array_module(logits._data), logits.shape[-1], logits.dtype
         labels = labels._data if isinstance(labels, Tensor) else self.xp.asarray(labels)
         weights = None if class_weights is None else self._weights(class_weights, logits.dtype)
+        smoothing = share(op, "label_smoothing", smoothing)
         counts: Array | bool = True  # which rows count
+        self._rows: Array | None = None
+        self.numbers: Array | None = None
         if labels.shape == logits.shape:
             rows = labels.reshape(-1, self.classes).astype(logits.dtype)
         else:
-            flat = self._class_numbers(labels)
-            counts = True if ignore_index is None else flat != ignore_index
-            self._check_range(flat, counts)
-            one_hot = (flat[:, None] == self.xp.arange(self.classes)) & self._column(counts)
-            rows = one_hot.astype(logits.dtype)
+            self.numbers = self._class_numbers(labels)
+            counts = True if ignore_index is None else self.numbers != ignore_index
+            self._check_range(self.numbers, counts)
+            if weights is None and ignore_index is None and not smoothing:
+                return
+            rows = self._one_hot() * self._column(counts)
+            self.numbers = None
             if weights is not None or ignore_index is not None:
                 self.divisor = (rows if weights is None else rows * weights).sum()
-        if share(op, "label_smoothing", smoothing):
+        if smoothing:
             rows = (rows * (1 - smoothing) + smoothing / self.classes) * self._column(counts)
-        self.rows = rows if weights is None else rows * weights
+        self._rows = rows if weights is None else rows * weights
+
+    @property
+    def rows(self) -> Array:
+        if self._rows is None:
+            self._rows = self._one_hot()
+        return self._rows
+
+    def _one_hot(self) -> Array:
+        assert self.numbers is not None  # noqa: S101 - for mypy
+        return (self.numbers[:, None] == self.xp.arange(self.classes)).astype(self._dtype)
 
     def flatten(self, logits: Tensor) -> Tensor:
         """Logits as (N, C)."""
-        return logits if logits.ndim == 2 else logits.reshape(self.rows.shape)
+        return logits if logits.ndim == 2 else logits.reshape(-1, self.classes)
 
     def reduce(self, losses: Tensor, reduction: str) -> Tensor:
         """The mean, the sum, or the losses (N,) in the shape of the labels."""
@@ -99,10 +116,12 @@ class Targets:
             raise TypeError(
                 f"{self.op}: class numbers must be integers, got {labels.dtype}; use labels.astype('int64')"
             )
-        return labels.reshape(-1).astype(self.xp.int64)
+        return labels.reshape(-1).astype(self.xp.int64, copy=False)
 
     def _check_range(self, flat: Array, counts: Array | bool) -> None:
         if self.xp is not np:  # on a GPU the check would make the host wait
+            return
+        if counts is True and flat.size and 0 <= flat.min() and flat.max() < self.classes:
             return
         wrong = ((flat < 0) | (flat >= self.classes)) & counts
         if wrong.any():

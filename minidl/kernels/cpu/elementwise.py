@@ -1,0 +1,178 @@
+"""Activations and bias, compiled: one pass over memory each."""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...backend import Array
+from .. import reference
+from ..threads import split
+from .compiling import jit, ready
+
+LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+
+
+@jit
+def _leaky(x, y, slope):
+    if slope == 0:  # not 0 * x: that is nan for -inf
+        for j in range(x.size):
+            y[j] = 0 if x[j] <= 0 else x[j]
+    else:
+        for j in range(x.size):
+            y[j] = slope * x[j] if x[j] <= 0 else x[j]
+
+
+@jit
+def _leaky_grad(dy, y, dx, slope):
+    if slope == 0:
+        for j in range(dy.size):
+            dx[j] = dy[j] if y[j] > 0 else 0
+    else:
+        for j in range(dy.size):
+            dx[j] = dy[j] if y[j] > 0 else slope * dy[j]
+
+
+def leaky_relu(x: Array, slope: float) -> Array:
+    if not ready(x):
+        return reference.leaky_relu(x, slope)
+    return _map(lambda x, y: _leaky(x, y, x.dtype.type(slope)), x)
+
+
+def leaky_relu_grad(dy: Array, y: Array, slope: float) -> Array:
+    if not ready(dy, y):
+        return reference.leaky_relu_grad(dy, y, slope)
+    return _map(lambda dy, y, dx: _leaky_grad(dy, y, dx, y.dtype.type(slope)), dy, y)
+
+
+def _map(loop: Any, *arrays: Array, cost: float = 0.5) -> Array:
+    """``loop(*flat arrays, flat result)`` over shares of arrays of one shape."""
+    flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
+    result = np.empty(arrays[0].shape, arrays[0].dtype)
+    out = result.reshape(-1)
+    split(lambda i, j: loop(*[a[i:j] for a in flat], out[i:j]), out.size, cost * out.size)
+    return result
+
+
+# ELU ------------------------------------------------------------------------------------------------
+
+
+@jit
+def _elu(x, y, alpha):
+    for j in range(x.size):
+        v = x[j]
+        y[j] = v if v > 0 else alpha * math.expm1(v)
+
+
+@jit
+def _elu_single(x, y, bits, alpha):
+    """float32, so that the loop becomes vector code: e^v - 1 = 2^n (e^r - 1) + 2^n - 1, |r| <= ln(2) / 2."""
+    one = np.float32(1)
+    for j in range(x.size):  # 2^n, by writing n into the exponent
+        v = min(max(x[j], np.float32(-87)), np.float32(0))
+        bits[j] = (np.int32(math.floor(v * LOG2_E + np.float32(0.5))) + np.int32(127)) << np.int32(23)
+    power = bits.view(np.float32)
+    for j in range(x.size):
+        v = min(max(x[j], np.float32(-87)), np.float32(0))
+        n = math.floor(v * LOG2_E + np.float32(0.5))
+        r = v - n * LN2_HIGH - n * LN2_LOW
+        p = np.float32(1 / 720) + r * np.float32(1 / 5040)
+        p = np.float32(1 / 24) + r * (np.float32(1 / 120) + r * p)
+        p = r + r * r * (np.float32(0.5) + r * (np.float32(1 / 6) + r * p))
+        negative = alpha * (power[j] * p + (power[j] - one))
+        y[j] = negative if x[j] <= 0 else x[j]
+
+
+@jit
+def _elu_grad(dy, x, y, dx, alpha):
+    for j in range(dy.size):
+        dx[j] = dy[j] if x[j] > 0 else dy[j] * (y[j] + alpha)
+
+
+def elu(x: Array, alpha: float) -> Array:
+    if not ready(x):
+        return reference.elu(x, alpha)
+    if x.dtype == np.float64:
+        return _map(lambda x, y: _elu(x, y, alpha), x, cost=10)
+    return _map(lambda x, y: _elu_single(x, y, np.empty(x.size, np.int32), np.float32(alpha)), x, cost=2)
+
+
+def elu_grad(dy: Array, x: Array, y: Array, alpha: float) -> Array:
+    if not ready(dy, x, y):
+        return reference.elu_grad(dy, x, y, alpha)
+    return _map(lambda dy, x, y, dx: _elu_grad(dy, x, y, dx, y.dtype.type(alpha)), dy, x, y)
+
+
+# Bias and activation after a matrix product ---------------------------------------------------------
+
+
+@jit
+def _add_and_activate(y, b, slope, linear):
+    m, c = y.shape
+    for i in range(m):
+        row = y[i]
+        if linear:
+            for j in range(c):
+                row[j] += b[j]
+        elif slope == 0:
+            for j in range(c):
+                v = row[j] + b[j]
+                row[j] = 0 if v <= 0 else v
+        else:
+            for j in range(c):
+                v = row[j] + b[j]
+                row[j] = slope * v if v <= 0 else v
+
+
+@jit
+def _bias_activation_grad(dy, y, g, sums, slope):
+    m, c = dy.shape
+    part = np.empty(c, dy.dtype)
+    for start in range(0, m, 128):  # sums of 128 rows in dy's precision, of those in double
+        part[:] = 0
+        for i in range(start, min(start + 128, m)):
+            grad, out, result = dy[i], y[i], g[i]
+            if slope == 0:
+                for j in range(c):
+                    v = grad[j] if out[j] > 0 else 0
+                    result[j] = v
+                    part[j] += v
+            else:
+                for j in range(c):
+                    v = grad[j] if out[j] > 0 else slope * grad[j]
+                    result[j] = v
+                    part[j] += v
+        for j in range(c):
+            sums[j] += part[j]
+
+
+def activate_rows(y: Array, b: Array | None, slope: float | None) -> None:
+    """`bias_activation` in this thread alone, on contiguous rows of the twins' dtypes."""
+    if b is not None or slope is not None:
+        bias = np.zeros(y.shape[1], y.dtype) if b is None else np.ascontiguousarray(b)
+        _add_and_activate(y, bias, y.dtype.type(slope or 0), slope is None)
+
+
+def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:
+    if y.flags.c_contiguous and ready(y, y if b is None else b):
+        split(lambda i, j: activate_rows(y[i:j], b, slope), len(y), 0.5 * y.size)
+    else:
+        reference.bias_activation(y, b, slope)
+
+
+def bias_activation_grad(dy: Array, y: Array, slope: float) -> tuple[Array, Array]:
+    if not ready(dy, y):
+        return reference.bias_activation_grad(dy, y, slope)
+    dy, y, slope = np.ascontiguousarray(dy), np.ascontiguousarray(y), y.dtype.type(slope)
+    g = np.empty_like(dy)
+
+    def share(start: int, stop: int) -> Array:
+        sums = np.zeros(dy.shape[1])
+        _bias_activation_grad(dy[start:stop], y[start:stop], g[start:stop], sums, slope)
+        return sums
+
+    return g, sum(split(share, len(dy), 0.7 * dy.size)).astype(dy.dtype)  # type: ignore[attr-defined]

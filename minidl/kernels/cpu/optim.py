@@ -1,0 +1,78 @@
+"""Update rules over flat buffers, compiled: each number is read and written once."""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...backend import Array
+from .. import reference
+from ..threads import split
+from .compiling import jit, ready
+
+
+@jit
+def _adam(p, g, mean, square, shrink, decay, beta1, rest1, beta2, rest2, rate, root, eps):
+    for j in range(p.size):
+        old = p[j] * shrink
+        grad = g[j] + decay * p[j]
+        m = beta1 * mean[j] + rest1 * grad
+        s = beta2 * square[j] + rest2 * (grad * grad)
+        mean[j], square[j] = m, s
+        p[j] = old - rate * m / (math.sqrt(s) * root + eps)
+
+
+@jit
+def _sgd(p, g, lr, decay):
+    for j in range(p.size):
+        p[j] -= lr * (g[j] + decay * p[j])
+
+
+@jit
+def _momentum(p, g, velocity, lr, momentum, decay, nesterov):
+    for j in range(p.size):
+        grad = g[j] + decay * p[j]
+        v = momentum * velocity[j] + grad
+        velocity[j] = v
+        p[j] -= lr * (grad + momentum * v if nesterov else v)
+
+
+def sgd_step(
+    p: Array, g: Array, velocity: Array | None, lr: float, momentum: float, nesterov: bool, decay: float
+) -> None:
+    if not ready(p, g):
+        reference.sgd_step(p, g, velocity, lr, momentum, nesterov, decay)
+        return
+    number = p.dtype.type
+    if velocity is None:
+        split(lambda i, j: _sgd(p[i:j], g[i:j], number(lr), number(decay)), p.size, 0.5 * p.size)
+        return
+    rates = number(lr), number(momentum), number(decay), nesterov
+    split(lambda i, j: _momentum(p[i:j], g[i:j], velocity[i:j], *rates), p.size, 0.7 * p.size)
+
+
+def adam_step(
+    p: Array,
+    g: Array,
+    mean: Array,
+    square: Array,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    step: int,
+    decay: float,
+    decoupled: bool,
+) -> None:
+    if not ready(p, g):
+        reference.adam_step(p, g, mean, square, lr, beta1, beta2, eps, step, decay, decoupled)
+        return
+    shrink, coupled = (1 - lr * decay, 0.0) if decoupled else (1.0, decay)
+    rate, root = lr / (1 - beta1**step), 1 / (1 - beta2**step) ** 0.5
+    rates = (shrink, coupled, beta1, 1 - beta1, beta2, 1 - beta2, rate, root, eps)
+    numbers = [p.dtype.type(rate) for rate in rates]
+    arrays = p, g, mean, square
+    split(lambda i, j: _adam(*(a[i:j] for a in arrays), *numbers), p.size, 1.0 * p.size)

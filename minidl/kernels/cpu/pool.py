@@ -1,0 +1,111 @@
+"""Max pooling, compiled."""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...backend import Array
+from ...shapes import Pads, Pair
+from .. import reference
+from ..threads import split
+from .compiling import jit, ready
+
+
+@jit
+def _max_windows(x, y, where, kh, kw, sh, sw, top, left):
+    n, h, w, c = x.shape
+    _, oh, ow, _ = y.shape
+    for i in range(n):
+        for oy in range(oh):
+            for ox in range(ow):
+                best, offset, first = y[i, oy, ox], where[i, oy, ox], True
+                for ky in range(kh):
+                    iy = oy * sh + ky - top
+                    for kx in range(kw):
+                        ix = ox * sw + kx - left
+                        if not (0 <= iy < h and 0 <= ix < w):
+                            continue
+                        pixel, k = x[i, iy, ix], np.uint8(ky * kw + kx)
+                        if first:
+                            for j in range(c):
+                                best[j], offset[j] = pixel[j], k
+                            first = False
+                            continue
+                        for j in range(c):
+                            larger = pixel[j] > best[j] or pixel[j] != pixel[j]  # nan goes through
+                            best[j] = pixel[j] if larger else best[j]
+                            offset[j] = k if larger else offset[j]
+
+
+@jit
+def _max_of_four(x, y, where):
+    """Windows of 2x2 side by side, the usual case: each pixel is read once."""
+    n, h, w, c = x.shape
+    _, oh, ow, _ = y.shape
+    for i in range(n):
+        for oy in range(oh):
+            for ox in range(ow):
+                a, b = x[i, 2 * oy, 2 * ox], x[i, 2 * oy, 2 * ox + 1]
+                d, e = x[i, 2 * oy + 1, 2 * ox], x[i, 2 * oy + 1, 2 * ox + 1]
+                best, offset = y[i, oy, ox], where[i, oy, ox]
+                for j in range(c):
+                    v, k = a[j], np.uint8(0)
+                    larger = b[j] > v or b[j] != b[j]
+                    v, k = b[j] if larger else v, np.uint8(1) if larger else k
+                    larger = d[j] > v or d[j] != d[j]
+                    v, k = d[j] if larger else v, np.uint8(2) if larger else k
+                    larger = e[j] > v or e[j] != e[j]
+                    best[j], offset[j] = e[j] if larger else v, np.uint8(3) if larger else k
+
+
+@jit
+def _give_to_winners(dy, where, dx, kh, kw, sh, sw, top, left):
+    n, oh, ow, c = dy.shape
+    _, h, w, _ = dx.shape
+    alone = sh >= kh and sw >= kw  # no pixel is in two windows
+    for i in range(n):
+        if not (alone and sh == kh and sw == kw and h == oh * kh and w == ow * kw):
+            dx[i] = 0
+        for oy in range(oh):
+            for ox in range(ow):
+                grad, offset = dy[i, oy, ox], where[i, oy, ox]
+                for ky in range(kh):
+                    iy = oy * sh + ky - top
+                    for kx in range(kw):
+                        ix = ox * sw + kx - left
+                        if 0 <= iy < h and 0 <= ix < w:
+                            pixel, k = dx[i, iy, ix], np.uint8(ky * kw + kx)
+                            if alone:
+                                for j in range(c):
+                                    pixel[j] = grad[j] if offset[j] == k else 0
+                            else:
+                                for j in range(c):
+                                    pixel[j] += grad[j] if offset[j] == k else 0
+
+
+def max_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads) -> tuple[Array, Array]:
+    if not ready(x) or kernel[0] * kernel[1] > 256:
+        return reference.max_pool(x, out, kernel, strides, pads)
+    x = np.ascontiguousarray(x)
+    y = np.empty((len(x), *out, x.shape[3]), x.dtype)
+    where = np.empty(y.shape, np.uint8)
+    usual = kernel == strides == (2, 2) and pads == ((0, 0), (0, 0))
+    geometry = () if usual else (*kernel, *strides, pads[0][0], pads[1][0])
+    loop = _max_of_four if usual else _max_windows
+    split(lambda i, j: loop(x[i:j], y[i:j], where[i:j], *geometry), len(x), 0.5 * x.size)
+    return y, where
+
+
+def max_pool_grad(
+    dy: Array, where: Array, shape: tuple[int, ...], kernel: Pair, strides: Pair, pads: Pads
+) -> Array:
+    if not ready(dy) or where.dtype != np.uint8:
+        return reference.max_pool_grad(dy, where, shape, kernel, strides, pads)
+    dy, dx = np.ascontiguousarray(dy), np.empty(shape, dy.dtype)
+    geometry = *kernel, *strides, pads[0][0], pads[1][0]
+    split(
+        lambda i, j: _give_to_winners(dy[i:j], where[i:j], dx[i:j], *geometry), len(dx), 0.5 * dx.size
+    )
+    return dx

@@ -1,0 +1,114 @@
+"""Work split over the batch: each thread does its share of the images, or of the rows, from end to end.
+
+While our threads work, BLAS keeps to the thread that calls it. Its own threads would wait for the next call by
+spinning, for 25 ms and more, on the cores that ours need: the same convolution takes twice as long then
+(docs/adr/0005). How many threads there are is what BLAS was told (OPENBLAS_NUM_THREADS, threadpoolctl), or
+MINIDL_THREADS. The pool is shared by all threads of the user; after a fork the child makes its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import threadpoolctl
+
+Result = TypeVar("Result")
+
+GRAIN = 60_000.0  # nanoseconds of work below which handing it to another thread does not pay
+
+
+class _Blas:
+    """The threads of the BLAS libraries in this process: how many, and one as long as ours are at work."""
+
+    def __init__(self) -> None:
+        found = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+        self._libraries = [_accessors(library) for library in found]
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: list[int] = []
+
+    def threads(self) -> int:
+        """How many BLAS would use if it were alone."""
+        with self._lock:
+            return max(self._before if self._users else [get() for get, _ in self._libraries], default=1)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._before = [get() for get, _ in self._libraries]
+                for _, set_count in self._libraries:
+                    set_count(1)
+            self._users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                for (_, set_count), count in zip(self._libraries, self._before, strict=True):
+                    set_count(count)
+
+
+def _accessors(library: Any) -> tuple[Callable[[], int], Callable[[int], None]]:
+    """(get, set) of a library's number of threads: of OpenBLAS's own functions, which take no time."""
+    for affixes in (("scipy_", "64_"), ("", "64_"), ("scipy_", ""), ("", "")):
+        get, put = ("openblas_{}_num_threads".join(affixes).format(verb) for verb in ("get", "set"))
+        if library.internal_api == "openblas" and hasattr(library.dynlib, put):
+            addresses = [ctypes.cast(getattr(library.dynlib, name), ctypes.c_void_p).value for name in (get, put)]
+            return (
+                ctypes.PYFUNCTYPE(ctypes.c_int)(addresses[0] or 0),
+                ctypes.PYFUNCTYPE(None, ctypes.c_int)(addresses[1] or 0),
+            )
+    return library.get_num_threads, library.set_num_threads
+
+
+blas: _Blas
+_pool: ThreadPoolExecutor | None
+
+
+def _start() -> None:
+    global blas, _pool
+    blas, _pool = _Blas(), None
+
+
+_start()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start)  # threads do not survive a fork
+
+
+def thread_count() -> int:
+    """How many threads share the work."""
+    return int(os.environ.get("MINIDL_THREADS", 0)) or blas.threads()
+
+
+def split(work: Callable[[int, int], Result], count: int, nanoseconds: float) -> list[Result]:
+    """Results of ``work(start, stop)`` over consecutive shares of range(count), in order.
+
+    Parameters
+    ----------
+    work : function
+        Must release the interpreter lock for most of its time, and write to its own share only.
+    nanoseconds : float
+        Rough cost of all of it on one core; small work stays in one piece, in this thread.
+    """
+    global _pool
+    parts = 1 if nanoseconds < 2 * GRAIN else min(thread_count(), count, int(nanoseconds / GRAIN))
+    if parts <= 1:
+        with blas:
+            return [work(0, count)]
+    pool = _pool
+    if pool is None:
+        pool = _pool = ThreadPoolExecutor(max(thread_count(), 2) - 1, "minidl")
+    edges = [count * i // parts for i in range(parts + 1)]
+    with blas:
+        others: list[Any] = [pool.submit(work, a, b) for a, b in zip(edges[1:-1], edges[2:], strict=True)]
+        try:
+            first = work(0, edges[1])
+        finally:
+            for other in others:  # none may still write when an error leaves this function
+                other.exception()
+        return [first, *(other.result() for other in others)]
