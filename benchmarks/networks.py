@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-Spec = tuple[tuple[Any, ...], ...]  # ("conv", filters, kernel, padding, bias), ("relu",), ("dense", units) ...
+Spec = tuple[
+    tuple[Any, ...], ...
+]  # ("conv", filters, kernel, padding, bias), ("relu",), ("dense", units) ...
 
 EPS, MOMENTUM = 1e-5, 0.1  # of batch normalisation, in every peer
 
@@ -57,7 +59,9 @@ class Case:
         arrays = []
         for layer, shape, _ in self.walk():
             if layer[0] in ("conv", "dense"):
-                size = (*2 * (layer[2],), shape[-1], layer[1]) if layer[0] == "conv" else (shape[-1], layer[1])
+                size = (
+                    (*2 * (layer[2],), shape[-1], layer[1]) if layer[0] == "conv" else (shape[-1], layer[1])
+                )
                 std = (2 / np.prod(size[:-1])) ** 0.5
                 arrays.append((std * rng.standard_normal(size)).astype(np.float32))
                 if layer[0] == "dense" or layer[4]:
@@ -114,7 +118,18 @@ def _thin() -> Spec:
 
 def _transfer_cnn() -> Spec:
     relu, pool = ("relu",), ("max_pool", 2)
-    body = (conv(10, 3, 1), relu, pool, conv(150, 3, 1), relu, pool, conv(300, 3, 1), relu, conv(300, 3, 1), relu)
+    body = (
+        conv(10, 3, 1),
+        relu,
+        pool,
+        conv(150, 3, 1),
+        relu,
+        pool,
+        conv(300, 3, 1),
+        relu,
+        conv(300, 3, 1),
+        relu,
+    )
     head = (("flatten",), ("dense", 120), relu, ("dense", 84), relu, ("dense", 10))
     return (*body, conv(150, 3, 1), relu, *head)
 

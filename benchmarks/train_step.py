@@ -10,7 +10,6 @@ The last lines of a case say what the matrix products alone would take at the ra
 from __future__ import annotations
 
 import argparse
-import datetime
 import fnmatch
 import json
 import os
@@ -21,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.networks import CASES, SCALING, Case
+from benchmarks.networks import CASES, Case
 from benchmarks.peers.with_gemm import SIZE
 from minidl.environment import environment
 
@@ -113,7 +112,9 @@ def compare_losses(case: Case, contestants: list[Contestant]) -> None:
     for other in contestants[1:]:
         for a, b in zip(expected, other.losses, strict=True):
             if not abs(a - b) <= TOLERANCE * max(abs(a), abs(b)):
-                raise RuntimeError(f"{case.name}: losses differ: minidl {expected}, {other.peer} {other.losses}")
+                raise RuntimeError(
+                    f"{case.name}: losses differ: minidl {expected}, {other.peer} {other.losses}"
+                )
 
 
 def best_torch(peers: dict[str, Any]) -> float | None:
@@ -138,7 +139,9 @@ def table(name: str, result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--peers", default=",".join(p for p in PEERS if p not in ("gemm", "minidl_reference")))
+    parser.add_argument(
+        "--peers", default=",".join(p for p in PEERS if p not in ("gemm", "minidl_reference"))
+    )
     parser.add_argument("--cases", default="*", help="names or patterns, by commas: " + ", ".join(CASES))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each contestant in each round")

@@ -18,7 +18,7 @@ from . import kernels
 from .backend import Array, checksum, common_module, device_of, from_python, is_array, to_numpy
 from .grad_mode import grad_enabled, no_grad
 from .kernels.reference import sum_to_shape
-from .operators import Operators, plain
+from .operators import Operators, array_of
 
 __all__ = ["Function", "Tensor", "grad_enabled", "no_grad"]
 
@@ -49,9 +49,8 @@ class Tensor(Operators):
     grad_slot: Array | None = None  # where an optimiser wants the gradient to land
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None):
-        data = data._data if isinstance(data, Tensor) else data
-        if not is_array(data):
-            data = from_python(data)
+        if type(data) is not np.ndarray:
+            data = data._data if isinstance(data, Tensor) else data if is_array(data) else from_python(data)
         if dtype is not None:
             data = data.astype(dtype, copy=False)
         if requires_grad and data.dtype.kind != "f":
@@ -123,7 +122,7 @@ class Tensor(Operators):
                 f"backward() on shape {self.shape} needs a gradient; or reduce it, as in y.sum()"
             )
         xp = common_module("backward", (self._data,))
-        grad = xp.ones_like(self._data) if grad is None else xp.asarray(_array_of(grad), dtype=self.dtype)
+        grad = xp.ones_like(self._data) if grad is None else xp.asarray(array_of(grad), dtype=self.dtype)
         if grad.shape != self.shape:
             raise RuntimeError(f"backward() on shape {self.shape} got a gradient of shape {grad.shape}")
         _run_backward(self, grad, retain_graph)
@@ -168,16 +167,16 @@ class Function:
 
     def __call__(self, *inputs: Any) -> Tensor:
         """Apply the operation to tensors, arrays or Python numbers."""
-        arrays = tuple([_array_of(x) for x in inputs])
+        arrays = [x._data if isinstance(x, Tensor) else array_of(x) for x in inputs]
         self.xp = common_module(type(self).__name__, arrays)
         self.kernels = kernels.of(self.xp)
         record = grad_enabled()
         self.needs_grad = tuple([record and isinstance(x, Tensor) and x.requires_grad for x in inputs])
         out = Tensor(self.xp.asarray(self.forward(*arrays)))
-        if any(self.needs_grad):
+        if True in self.needs_grad:
             out.requires_grad, out.creator = True, self
             self.order, self.inputs = next(_creation), inputs
-            kept = {id(value) for value in vars(self).values()}
+            kept = set(map(id, vars(self).values()))
             self.saved = []
             for tensor in (*inputs, out):
                 if isinstance(tensor, Tensor) and id(tensor._data) in kept:
@@ -258,11 +257,3 @@ def _accumulate(leaf: Tensor, grad: Array) -> None:
         if grad is not slot:  # unless backward wrote it there itself
             slot[...] = grad
     leaf.grad = total
-
-
-def _array_of(x: Any) -> Any:
-    """What `forward` gets: the array of a tensor, Python numbers as they are (they never upcast)."""
-    x = plain(x)
-    if isinstance(x, (int, float)) and not isinstance(x, np.generic):
-        return x
-    return x if is_array(x) else x.item() if isinstance(x, np.generic) else from_python(x)

@@ -9,6 +9,7 @@ import ctypes
 import os
 import sys
 import zlib
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -108,8 +109,10 @@ def to_numpy(array: Array) -> np.ndarray:
     return np.asarray(array) if array_module(array) is np else array.get()
 
 
-def common_module(op: str, arrays: tuple[Any, ...]) -> ModuleType:
+def common_module(op: str, arrays: Sequence[Any]) -> ModuleType:
     """The array module of all `arrays` (numbers count as neither); DeviceError if they are mixed."""
+    if all([type(array) is np.ndarray for array in arrays]):
+        return np
     found: ModuleType | None = None
     for array in arrays:
         if is_array(array):

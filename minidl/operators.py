@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .backend import Array
+import numpy as np
+
+from .backend import Array, from_python, is_array
 
 OPERATORS: dict[str, Callable[..., Any]] = {}
 
@@ -13,6 +15,14 @@ OPERATORS: dict[str, Callable[..., Any]] = {}
 def plain(value: Any) -> Any:
     """The array of a tensor; anything else as it is."""
     return value._data if isinstance(value, Operators) else value
+
+
+def array_of(value: Any) -> Any:
+    """What an operation gets: the array of a tensor, Python numbers as they are (they never upcast)."""
+    value = plain(value)
+    if isinstance(value, (int, float)) and not isinstance(value, np.generic):
+        return value
+    return value if is_array(value) else value.item() if isinstance(value, np.generic) else from_python(value)
 
 
 class Operators:

@@ -14,6 +14,9 @@ Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 
 
+WINOGRAD = {"winograd4": 3, "winograd2": 3, "winograd3": 5}  # algorithms of conv2d, and their filters' side
+
+
 class ShapeError(ValueError):
     """Shapes do not fit: the message names the symbol, both values and the fix."""
 
@@ -41,23 +44,33 @@ def bind(op: str, fix: str = "", **arguments: tuple[str, Any]) -> dict[str, int]
         ``conv2d: C is 3 in x (8, 28, 28, 3) but 4 in weight (3, 3, 4, 16)``.
     """
     sizes: dict[str, int] = {}
-    origin: dict[str, str] = {}
+    for symbols, array in arguments.values():
+        if array is not None:
+            expected, shape = symbols.split(), array.shape
+            if len(expected) != len(shape):
+                raise _mismatch(op, fix, arguments)
+            for symbol, size in zip(expected, shape, strict=True):
+                if sizes.setdefault(symbol, int(symbol) if symbol.isdigit() else size) != size:
+                    raise _mismatch(op, fix, arguments)
+    return sizes
+
+
+def _mismatch(op: str, fix: str, arguments: dict[str, tuple[str, Any]]) -> ShapeError:
+    """The error for the first argument that does not fit those before it."""
+    origin: dict[str, tuple[int, str]] = {}
     advice = f"; {fix}" if fix else ""
     for name, (symbols, array) in arguments.items():
-        if array is None:
-            continue
-        expected, shape = symbols.split(), array.shape
-        if len(expected) != len(shape):
-            raise ShapeError(
+        expected, shape = symbols.split(), () if array is None else array.shape
+        if array is not None and len(expected) != len(shape):
+            return ShapeError(
                 f"{op}: {name} needs {len(expected)} axes ({', '.join(expected)}), got shape {shape}{advice}"
             )
-        for symbol, size in zip(expected, shape, strict=True):
-            known = int(symbol) if symbol.isdigit() else sizes.setdefault(symbol, size)
+        for symbol, size in zip(expected, shape, strict=False):
+            fixed = (int(symbol), " by definition") if symbol.isdigit() else (size, f" in {name} {shape}")
+            known, where = origin.setdefault(symbol, fixed)
             if known != size:
-                where = f" in {origin[symbol]}" if symbol in origin else " by definition"
-                raise ShapeError(f"{op}: {symbol} is {known}{where} but {size} in {name} {shape}{advice}")
-            origin.setdefault(symbol, f"{name} {shape}")
-    return sizes
+                return ShapeError(f"{op}: {symbol} is {known}{where} but {size} in {name} {shape}{advice}")
+    raise AssertionError("the shapes fit")
 
 
 def pair(value: int | Pair, what: str, at_least: int = 1) -> Pair:

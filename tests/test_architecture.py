@@ -45,7 +45,8 @@ FLOORS = {
 }
 ONLY_IN = {
     "cupy": {"backend.py", "kernels/cuda.py"},
-    "numba": {"kernels/cpu.py"},
+    "numba": {"kernels/cpu/compiling.py", "kernels/cpu/masks.py"},
+    "threadpoolctl": {"environment.py", "kernels/threads.py"},
     "matplotlib": {"plot.py", "data/glyphs.py"},
     "scipy": {"data/formats.py"},
 }

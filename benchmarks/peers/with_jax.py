@@ -108,7 +108,9 @@ class Contestant:
     def step(self) -> None:
         if self.training:
             state = self.parameters, self.averages, self.moments, self.count, self.key
-            self.result, self.parameters, self.averages, self.moments, self.count, self.key = self._train(*state)
+            self.result, self.parameters, self.averages, self.moments, self.count, self.key = self._train(
+                *state
+            )
         else:
             self.result = self._forward(self.parameters, self.averages, self.x)
         self.result.block_until_ready()

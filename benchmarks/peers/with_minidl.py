@@ -22,9 +22,7 @@ def build(case: Case) -> list[layers.Layer]:
         after = following[0] if following[0] in ("relu", "leaky_relu") else None
         match word:
             case "conv", filters, kernel, padding, bias:
-                made.append(
-                    layers.Conv2D(filters, kernel, padding=padding, use_bias=bias, activation=after)
-                )
+                made.append(layers.Conv2D(filters, kernel, padding=padding, use_bias=bias, activation=after))
             case "dense", units:
                 made.append(layers.Dense(units, activation=after))
             case ("batch_norm",):

@@ -9,6 +9,7 @@ MINIDL_THREADS. The pool is shared by all threads of the user; after a fork the 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import threadpoolctl
 
 Result = TypeVar("Result")
 
-GRAIN = 60_000.0  # nanoseconds of work below which handing it to another thread does not pay
+GRAIN = 80_000.0  # nanoseconds of work below which handing it to another thread does not pay
 
 
 class _Blas:
@@ -58,7 +59,9 @@ def _accessors(library: Any) -> tuple[Callable[[], int], Callable[[int], None]]:
     for affixes in (("scipy_", "64_"), ("", "64_"), ("scipy_", ""), ("", "")):
         get, put = ("openblas_{}_num_threads".join(affixes).format(verb) for verb in ("get", "set"))
         if library.internal_api == "openblas" and hasattr(library.dynlib, put):
-            addresses = [ctypes.cast(getattr(library.dynlib, name), ctypes.c_void_p).value for name in (get, put)]
+            addresses = [
+                ctypes.cast(getattr(library.dynlib, name), ctypes.c_void_p).value for name in (get, put)
+            ]
             return (
                 ctypes.PYFUNCTYPE(ctypes.c_int)(addresses[0] or 0),
                 ctypes.PYFUNCTYPE(None, ctypes.c_int)(addresses[1] or 0),
@@ -85,7 +88,14 @@ def thread_count() -> int:
     return int(os.environ.get("MINIDL_THREADS", 0)) or blas.threads()
 
 
-def split(work: Callable[[int, int], Result], count: int, nanoseconds: float) -> list[Result]:
+def pool_in_use() -> bool:
+    """Whether any work was large enough to share. Until then BLAS may use its own threads."""
+    return _pool is not None
+
+
+def split(
+    work: Callable[[int, int], Result], count: int, nanoseconds: float, products: bool = False
+) -> list[Result]:
     """Results of ``work(start, stop)`` over consecutive shares of range(count), in order.
 
     Parameters
@@ -94,21 +104,30 @@ def split(work: Callable[[int, int], Result], count: int, nanoseconds: float) ->
         Must release the interpreter lock for most of its time, and write to its own share only.
     nanoseconds : float
         Rough cost of all of it on one core; small work stays in one piece, in this thread.
+    products : bool
+        Whether `work` calls BLAS.
     """
-    global _pool
-    parts = 1 if nanoseconds < 2 * GRAIN else min(thread_count(), count, int(nanoseconds / GRAIN))
-    if parts <= 1:
+    parts = 1
+    if nanoseconds >= 2 * GRAIN:
+        parts = min(thread_count(), count, int(nanoseconds / GRAIN))
+    if parts > 1:
+        with blas:
+            return _share(work, [count * i // parts for i in range(parts + 1)])
+    if products and _pool is not None:
         with blas:
             return [work(0, count)]
+    return [work(0, count)]
+
+
+def _share(work: Callable[[int, int], Result], edges: list[int]) -> list[Result]:
+    global _pool
     pool = _pool
     if pool is None:
-        pool = _pool = ThreadPoolExecutor(max(thread_count(), 2) - 1, "minidl")
-    edges = [count * i // parts for i in range(parts + 1)]
-    with blas:
-        others: list[Any] = [pool.submit(work, a, b) for a, b in zip(edges[1:-1], edges[2:], strict=True)]
-        try:
-            first = work(0, edges[1])
-        finally:
-            for other in others:  # none may still write when an error leaves this function
-                other.exception()
-        return [first, *(other.result() for other in others)]
+        pool = _pool = ThreadPoolExecutor(max(len(edges), 3) - 2, "minidl")
+    others: list[Any] = [pool.submit(work, a, b) for a, b in itertools.pairwise(edges[1:])]
+    try:
+        first = work(0, edges[1])
+    finally:
+        for other in others:  # none may still write when an error leaves this function
+            other.exception()
+    return [first, *(other.result() for other in others)]

@@ -8,7 +8,6 @@ from typing import Any
 from ..autograd import Function, Tensor
 from ..backend import Array
 
-
 FUSED = {"relu": 0.0, "leaky_relu": 0.01}  # slopes of what `dense` and `conv2d` can do in the same pass
 
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from ..autograd import Function, Tensor
 from ..backend import Array
-from ..shapes import Pads, Pair, ShapeError, bind, pair, window_output, window_pads
+from ..shapes import WINOGRAD, Pads, Pair, ShapeError, bind, pair, window_output, window_pads
 from .activation import fused_slope
 
-ALGORITHMS = "auto", "im2col", "winograd2", "winograd4"
+ALGORITHMS = "auto", "im2col", *WINOGRAD
 
 
 class Conv2D(Function):
@@ -123,9 +123,9 @@ def conv2d(
     groups : int
         Must divide C and F; groups=C is a depthwise convolution.
     activation : None, "relu" or "leaky_relu"
-    algorithm : "auto", "im2col", "winograd2" or "winograd4"
-        How the compiled kernels compute it (docs/numerics.md); Winograd needs 3x3 filters, strides and
-        dilation 1.
+    algorithm : "auto", "im2col", "winograd2", "winograd3" or "winograd4"
+        How the compiled kernels compute it (docs/numerics.md). Winograd's need strides and dilation 1, and
+        filters of 5x5 ("winograd3") or 3x3.
 
     Returns
     -------
@@ -146,11 +146,10 @@ def conv2d(
     steps, spread = pair(strides, "conv2d: strides"), pair(dilation, "conv2d: dilation")
     if algorithm not in ALGORITHMS:
         raise ValueError(f"conv2d: algorithm must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
-    if algorithm.startswith("winograd") and not (
-        np.shape(weight)[:2] == (3, 3) and steps == spread == (1, 1)
-    ):
+    side = WINOGRAD.get(algorithm, 0)
+    if side and not (np.shape(weight)[:2] == (side, side) and steps == spread == (1, 1)):
         raise ValueError(
-            f"conv2d: {algorithm!r} needs 3x3 filters, strides and dilation 1, got weight "
+            f"conv2d: {algorithm!r} needs {side}x{side} filters, strides and dilation 1, got weight "
             f"{np.shape(weight)}, strides {steps}, dilation {spread}; use 'auto'"
         )
     slope = fused_slope("conv2d", activation)

@@ -102,8 +102,8 @@ def batch_norm(
     """
     x = x if isinstance(x, Tensor) else Tensor(x)
     axes = "N H W C" if x.ndim == 4 else "N C"
-    bind("batch_norm", x=(axes, x), gamma=("C", gamma), beta=("C", beta))
-    bind("batch_norm", gamma=("C", gamma), running_mean=("C", running_mean), running_var=("C", running_var))
+    columns = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
+    bind("batch_norm", "", x=(axes, x), **{name: ("C", value) for name, value in columns.items()})
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: inference needs running_mean and running_var, got None")

@@ -66,7 +66,7 @@ class Targets:
             self._check_range(self.numbers, counts)
             if weights is None and ignore_index is None and not smoothing:
                 return
-            rows = self._one_hot() * self._column(counts)
+            rows = self._one_hot(self.numbers) * self._column(counts)
             self.numbers = None
             if weights is not None or ignore_index is not None:
                 self.divisor = (rows if weights is None else rows * weights).sum()
@@ -77,12 +77,11 @@ class Targets:
     @property
     def rows(self) -> Array:
         if self._rows is None:
-            self._rows = self._one_hot()
+            self._rows = self._one_hot(self.numbers)
         return self._rows
 
-    def _one_hot(self) -> Array:
-        assert self.numbers is not None  # noqa: S101 - for mypy
-        return (self.numbers[:, None] == self.xp.arange(self.classes)).astype(self._dtype)
+    def _one_hot(self, numbers: Array) -> Array:
+        return (numbers[:, None] == self.xp.arange(self.classes)).astype(self._dtype)
 
     def flatten(self, logits: Tensor) -> Tensor:
         """Logits as (N, C)."""
@@ -121,7 +120,7 @@ class Targets:
     def _check_range(self, flat: Array, counts: Array | bool) -> None:
         if self.xp is not np:  # on a GPU the check would make the host wait
             return
-        if counts is True and flat.size and 0 <= flat.min() and flat.max() < self.classes:
+        if counts is True and flat.size and flat.min() >= 0 and flat.max() < self.classes:
             return
         wrong = ((flat < 0) | (flat >= self.classes)) & counts
         if wrong.any():

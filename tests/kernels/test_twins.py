@@ -18,12 +18,10 @@ from minidl.shapes import window_output
 
 pytest.importorskip("numba", reason="the twins need Numba: pip install 'minidl[fast]'")
 from minidl.kernels import cpu
+from minidl.kernels.cpu import algorithms, columns, norm, winograd
+from minidl.rng import Key
 
-TWINS = sorted(
-    name
-    for name, twin in vars(cpu).items()
-    if inspect.isfunction(twin) and twin.__module__ == cpu.__name__ and not name.startswith("_")
-)
+TWINS = cpu.__all__
 dtypes = st.sampled_from([np.float32, np.float64])
 small = st.integers(1, 3)
 
@@ -53,29 +51,133 @@ def images(draw, pooling=False):
     return numbers(shape, draw(dtypes), draw(st.integers(0, 99))), out, kernel, strides, pads, dilation
 
 
-def agree(name, *arguments):
-    expected, got = getattr(reference, name)(*arguments), getattr(cpu, name)(*arguments)
+def agree(name, *arguments, tolerance=None):
+    """The twin returns what the reference does, and changes its arguments as the reference does."""
+    mine, theirs = ([np.array(a) if isinstance(a, np.ndarray) else a for a in arguments] for _ in range(2))
+    mine = [b if a is None or not hasattr(a, "strides") else a for a, b in zip(arguments, mine, strict=True)]
+    mine = [a.copy(order="K") if isinstance(a, np.ndarray) and name in IN_PLACE else a for a in mine]
+    expected, got = getattr(reference, name)(*theirs), getattr(cpu, name)(*mine)
+    if name in IN_PLACE:
+        expected, got = (tuple(a for a in x if isinstance(a, np.ndarray)) for x in (theirs, mine))
     for a, b in zip(*(r if isinstance(r, tuple) else (r,) for r in (expected, got)), strict=True):
         assert a.dtype == b.dtype
-        tolerance = 2e-5 if a.dtype == np.float32 else 1e-11
-        np.testing.assert_allclose(b, a, rtol=tolerance, atol=tolerance * 10)
+        assert a.shape == b.shape
+        limit = tolerance or (2e-5 if a.dtype == np.float32 else 1e-11)
+        np.testing.assert_allclose(b, a, rtol=limit, atol=limit * 10)
 
 
-@pytest.mark.parametrize("block", [1, 300, cpu.BLOCK_BYTES])
-@given(drawn=images(), filters=small, bias=st.booleans())
-def test_convolution(block, drawn, filters, bias):
+IN_PLACE = {"bias_activation", "sgd_step", "adam_step"}
+
+
+@pytest.fixture(params=[False, True], ids=["one-thread", "shared"])
+def shared(request, monkeypatch):
+    """Work in one piece, or shared among threads however small it is."""
+    from minidl.kernels import threads
+
+    if request.param:
+        monkeypatch.setattr(threads, "GRAIN", 1e-3)
+        monkeypatch.setattr(threads, "thread_count", lambda: 3)
+        monkeypatch.setattr(norm, "SMALL", 0)
+        monkeypatch.setattr("minidl.kernels.cpu.linear.ALONE", 0)
+        monkeypatch.setattr("minidl.kernels.cpu.linear.MEDIUM", 0)
+
+
+@pytest.mark.parametrize("block", [(1, 1), (300, 4), (columns.BLOCK_BYTES, columns.BLOCK_ROWS)])
+@pytest.mark.usefixtures("shared")
+@given(drawn=images(), filters=small, bias=st.booleans(), slope=st.sampled_from([None, 0.0, 0.3]))
+def test_convolution(block, drawn, filters, bias, slope):
     x, out, kernel, *geometry = drawn
     w = numbers((*kernel, x.shape[3], filters), x.dtype, 1)
     dy = numbers((len(x), *out, filters), x.dtype, 2)
-    before, cpu.BLOCK_BYTES = cpu.BLOCK_BYTES, block
+    before = columns.BLOCK_BYTES, columns.BLOCK_ROWS
+    columns.BLOCK_BYTES, columns.BLOCK_ROWS = block
     try:
-        agree("conv2d", x, w, numbers(filters, x.dtype, 3) if bias else None, out, *geometry)
+        agree("conv2d", x, w, numbers(filters, x.dtype, 3) if bias else None, slope, out, *geometry)
         agree("conv2d_grad_input", dy, w, x.shape, *geometry)
         agree("conv2d_grad_weight", dy, x, w.shape, *geometry)
     finally:
-        cpu.BLOCK_BYTES = before
+        columns.BLOCK_BYTES, columns.BLOCK_ROWS = before
 
 
+@st.composite
+def filtered(draw, side):
+    """x, w, dy and padding for a square filter with stride 1."""
+    n, c, f = draw(st.integers(1, 3)), draw(st.integers(1, 17)), draw(st.integers(1, 17))
+    pads = draw(st.tuples(*[st.tuples(*[st.integers(0, side - 1)] * 2)] * 2))
+    h, w = (draw(st.integers(max(side - sum(pad), 1), 12)) for pad in pads)
+    dtype = draw(dtypes)
+    out = (h + sum(pads[0]) - side + 1, w + sum(pads[1]) - side + 1)
+    x = numbers((n, h, w, c), dtype, draw(st.integers(0, 99)))
+    return x, numbers((side, side, c, f), dtype, 1), numbers((n, *out, f), dtype, 2), pads
+
+
+@pytest.mark.parametrize("name", winograd.TILES)
+@pytest.mark.usefixtures("shared")
+@given(data=st.data(), slope=st.sampled_from([None, 0.0, 0.3]), tiles=st.sampled_from([1, 5, 128]))
+def test_winograd(name, data, slope, tiles):
+    tile = winograd.TILES[name]
+    x, w, dy, pads = data.draw(filtered(tile.g.shape[1]))
+    geometry = (1, 1), pads, (1, 1)
+    limit = 1e-4 if x.dtype == np.float32 else 1e-10
+    np.testing.assert_allclose(
+        winograd.plain(x, w, pads, tile),
+        reference.conv2d(x, w, None, None, dy.shape[1:3], *geometry),
+        rtol=limit,
+        atol=limit * 10,
+    )
+    before, winograd.BLOCK_TILES = winograd.BLOCK_TILES, tiles
+    try:
+        b = numbers(w.shape[3], x.dtype, 3)
+        agree("conv2d", x, w, b, slope, dy.shape[1:3], *geometry, name, tolerance=limit)
+        agree("conv2d_grad_input", dy, w, x.shape, *geometry, name, tolerance=limit)
+        agree("conv2d_grad_weight", dy, x, w.shape, *geometry, name, tolerance=limit)
+    finally:
+        winograd.BLOCK_TILES = before
+
+
+@given(
+    filtered(5), st.integers(1, 8), st.integers(1, 12), st.sampled_from([1, 2, 4, 6, 9, 12]), st.booleans()
+)
+def test_pixels_side_by_side(drawn, channels, filters, width, bias):
+    x = numbers((2, 6, width + 4, channels), drawn[0].dtype, 5)
+    w, dy = numbers((5, 5, channels, filters), x.dtype, 1), numbers((2, 2, width, filters), x.dtype, 2)
+    geometry = (1, 1), ((0, 0), (0, 0)), (1, 1)
+    agree("conv2d", x, w, numbers(filters, x.dtype, 3) if bias else None, 0.0, (2, width), *geometry)
+    agree("conv2d_grad_input", dy, w, x.shape, *geometry)
+    agree("conv2d_grad_weight", dy, x, w.shape, *geometry)
+
+
+def test_gradient_goes_where_it_is_wanted():
+    x, w, dy = (numbers(s, np.float32, i) for i, s in enumerate([(2, 9, 9, 8), (3, 3, 8, 8), (2, 7, 7, 8)]))
+    for name in ("im2col", "winograd4"):
+        into = np.full((3, 3, 8, 8), np.nan, np.float32)
+        args = dy, x, w.shape, (1, 1), ((0, 0), (0, 0)), (1, 1)
+        assert cpu.conv2d_grad_weight(*args, name, into) is into
+        np.testing.assert_allclose(into, reference.conv2d_grad_weight(*args), rtol=1e-3, atol=1e-4)
+        again = np.full_like(into, np.nan)
+        assert reference.conv2d_grad_weight(*args, name, again) is again
+        assert np.isfinite(again).all()
+
+
+def test_choice_of_algorithm(monkeypatch):
+    def choice(*weight, out=(8, 8), stride=1, algorithm="auto"):
+        return algorithms.choose(algorithm, weight, out, (stride, stride), (1, 1))
+
+    assert choice(3, 3, 64, 64) == choice(3, 3, 8, 16) == "winograd4"
+    assert choice(3, 3, 512, 512, out=(2, 2)) == "winograd2"
+    assert choice(5, 5, 32, 64) == "winograd3"
+    assert choice(3, 3, 1, 8) == choice(3, 3, 14, 12) == choice(3, 3, 64, 64, stride=2) == "im2col"
+    assert choice(1, 1, 64, 64) == choice(7, 7, 64, 64) == choice(3, 3, 4096, 64) == "im2col"
+    assert choice(3, 3, 64, 64, algorithm="im2col") == "im2col"
+    monkeypatch.setenv("MINIDL_CONV", "im2col")
+    assert choice(3, 3, 64, 64) == "im2col"
+    monkeypatch.setenv("MINIDL_CONV", "winograd2")
+    assert choice(3, 3, 1, 1) == "winograd2"
+    assert choice(5, 5, 1, 1) == "im2col"
+    assert choice(3, 3, 64, 64, algorithm="winograd4") == "winograd4"
+
+
+@pytest.mark.usefixtures("shared")
 @given(images(pooling=True))
 def test_max_pooling(drawn):
     x, out, kernel, strides, pads, _ = drawn
@@ -93,30 +195,105 @@ def test_max_pooling_lets_nan_through():
     assert y[0, 0, 1, 0] == 0
 
 
+@pytest.mark.usefixtures("shared")
 @given(st.integers(2, 700), st.integers(1, 9), dtypes, st.sampled_from([0.0, 3.0, -1e3]))
 def test_batch_normalisation(rows, channels, dtype, shift):
     x = numbers((rows, channels), np.float64) + shift
     exact = reference.batch_norm(x, np.ones(channels), np.ones(channels), 1e-5)
     x = x.astype(dtype)
     gamma, beta = numbers(channels, dtype, 1), numbers(channels, dtype, 2)
-    got = cpu.batch_norm(x, gamma, beta, 1e-5)
+    y, mean, inverse_std, var = cpu.batch_norm(x, gamma, beta, 1e-5)
     tolerance = (2e-3 if shift else 2e-5) if dtype == np.float32 else 1e-8  # the input itself is rounded
-    for index in (1, 2, 3, 4):
-        assert got[index].dtype == dtype
-        np.testing.assert_allclose(got[index], exact[index], rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(got[0], got[1] * gamma + beta, rtol=1e-5, atol=1e-5)
-    dy = numbers((rows, channels), dtype, 3)
-    agree("batch_norm_grad", dy, np.ascontiguousarray(got[1]), gamma, got[2])
+    for got, expected in zip((mean, inverse_std, var), exact[1:], strict=True):
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(y, (x - mean) * inverse_std * gamma + beta, rtol=1e-5, atol=1e-5)
+    agree("batch_norm_grad", numbers((rows, channels), dtype, 3), x, mean, inverse_std, gamma)
+
+
+shapes = st.lists(st.integers(0, 40), min_size=1, max_size=3).map(tuple)
+
+
+@pytest.mark.usefixtures("shared")
+@given(shapes, dtypes, st.sampled_from([0.0, 0.2, -0.5]))
+def test_activations(shape, dtype, slope):
+    x, dy = numbers(shape, dtype, 1) * 3, numbers(shape, dtype, 2)
+    agree("leaky_relu", x, slope)
+    agree("leaky_relu_grad", dy, x, slope)
+    agree("elu", x, 1.3)
+    agree("elu_grad", dy, x, reference.elu(x, 1.3), 1.3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_of_extreme_numbers(dtype):
+    tiny = np.finfo(dtype).tiny
+    x = np.array(
+        [0.0, -0.0, tiny, -tiny, 1e-4, -1e-4, -1e-7, 30, -30, -100, -1e30, np.inf, -np.inf, np.nan], dtype
+    )
+    for name, argument in (("leaky_relu", 0.0), ("leaky_relu", 0.1), ("elu", 1.0)):
+        got, expected = getattr(cpu, name)(x, argument), getattr(reference, name)(x, argument)
+        np.testing.assert_allclose(got, expected, rtol=3e-7, atol=0)
+
+
+@pytest.mark.usefixtures("shared")
+@given(st.integers(0, 300), st.integers(1, 9), dtypes, st.booleans(), st.sampled_from([None, 0.0, 0.2]))
+def test_bias_and_activation(rows, channels, dtype, bias, slope):
+    y, dy = numbers((rows, channels), dtype, 1), numbers((rows, channels), dtype, 2)
+    agree("bias_activation", y, numbers(channels, dtype, 3) if bias else None, slope)
+    agree("bias_activation_grad", dy, y, slope or 0.0)
+    agree("sum_rows", dy)
+
+
+@pytest.mark.usefixtures("shared")
+@given(st.tuples(*[st.integers(0, 40)] * 3), dtypes)
+def test_matrix_product(sizes, dtype):
+    m, k, n = sizes
+    a, b = numbers((m, k), dtype, 1), numbers((k, n), dtype, 2)
+    agree("matmul", a, b)
+    into = np.full((m, n), np.nan, dtype)
+    assert cpu.matmul(a, b, into) is into
+    np.testing.assert_allclose(into, a @ b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("shared")
+@given(
+    st.integers(0, 5000),
+    dtypes,
+    st.just(0.0) | st.floats(1e-9, 1),
+    st.integers(0, 2**70),
+    st.integers(-1, 2**33),
+    st.integers(0, 9),
+)
+def test_dropout(size, dtype, keep, seed, step, call):
+    x, key = numbers((size,), dtype, 1), Key(seed, "a layer", step, call)
+    agree("dropout", x, keep, key)
+    agree("dropout_grad", x, reference.dropout(x, keep, key)[1], keep)
+
+
+@pytest.mark.usefixtures("shared")
+@given(st.integers(1, 300), st.integers(1, 30), dtypes, st.sampled_from([1.0, 50.0, 1e4]))
+def test_cross_entropy(rows, classes, dtype, size):
+    x = numbers((rows, classes), dtype, 1) * dtype(size)
+    agree("cross_entropy", x, np.random.default_rng(0).integers(0, classes, rows))
+
+
+@pytest.mark.usefixtures("shared")
+@given(st.integers(1, 400), dtypes, st.sampled_from([0.0, 0.1]), st.booleans(), st.integers(1, 9))
+def test_updates(size, dtype, decay, flag, step):
+    p, g, mean = (numbers((size,), dtype, i) for i in range(3))
+    square = numbers((size,), dtype, 3) ** 2
+    agree("adam_step", p, g, mean, square, 1e-2, 0.9, 0.99, 1e-8, step, decay, flag)
+    agree("sgd_step", p, g, mean, 1e-2, 0.9, flag, decay)
+    agree("sgd_step", p, g, None, 1e-2, 0.0, False, decay)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int64])
 def test_other_dtypes_fall_back(dtype):
     x = (np.arange(32).reshape(1, 4, 4, 2) % 5).astype(dtype)
     geometry = (1, 1), ((0, 0), (0, 0)), (1, 1)
-    y = cpu.conv2d(x, np.ones((2, 2, 2, 1), dtype), None, (3, 3), *geometry)
-    np.testing.assert_array_equal(
-        y, reference.conv2d(x, np.ones((2, 2, 2, 1), dtype), None, (3, 3), *geometry)
-    )
+    w = np.ones((2, 2, 2, 1), dtype)
+    expected = reference.conv2d(x, w, None, None, (3, 3), *geometry)
+    np.testing.assert_array_equal(cpu.conv2d(x, w, None, None, (3, 3), *geometry), expected)
 
 
 def test_every_twin_is_tested_here():

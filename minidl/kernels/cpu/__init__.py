@@ -2,7 +2,6 @@
 
 from ..reference import *  # noqa: F403 - whatever has no twin below
 from .conv import conv2d, conv2d_grad_input, conv2d_grad_weight
-from .dropout import dropout, dropout_grad
 from .elementwise import (
     bias_activation,
     bias_activation_grad,
@@ -13,6 +12,13 @@ from .elementwise import (
 )
 from .linear import matmul, sum_rows
 from .loss import cross_entropy
+from .masks import dropout, dropout_grad
 from .norm import batch_norm, batch_norm_grad
 from .optim import adam_step, sgd_step
 from .pool import max_pool, max_pool_grad
+
+__all__ = [
+    "adam_step", "batch_norm", "batch_norm_grad", "bias_activation", "bias_activation_grad", "conv2d",
+    "conv2d_grad_input", "conv2d_grad_weight", "cross_entropy", "dropout", "dropout_grad", "elu", "elu_grad",
+    "leaky_relu", "leaky_relu_grad", "matmul", "max_pool", "max_pool_grad", "sgd_step", "sum_rows",
+]  # fmt: skip

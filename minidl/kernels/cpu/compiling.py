@@ -18,6 +18,7 @@ from ...backend import Array
 # No `nnan` or `reassoc`: nan and inf mean what they mean, and sums keep their order.
 jit: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
 
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 _memory = threading.local()
 
 
@@ -43,7 +44,9 @@ event.register("numba:compile", _Notice())
 def ready(*arrays: Array) -> bool:
     """Whether the twins handle these dtypes: all float32 or all float64."""
     first = arrays[0].dtype
-    return first in (np.float32, np.float64) and all(a.dtype == first for a in arrays)
+    if first != SINGLE and first != DOUBLE:
+        return False
+    return all([a.dtype == first for a in arrays[1:]])
 
 
 def scratch(name: str, size: int, dtype: Any) -> Array:

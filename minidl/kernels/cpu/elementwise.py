@@ -175,4 +175,4 @@ def bias_activation_grad(dy: Array, y: Array, slope: float) -> tuple[Array, Arra
         _bias_activation_grad(dy[start:stop], y[start:stop], g[start:stop], sums, slope)
         return sums
 
-    return g, sum(split(share, len(dy), 0.7 * dy.size)).astype(dy.dtype)  # type: ignore[attr-defined]
+    return g, sum(split(share, len(dy), 0.7 * dy.size)).astype(dy.dtype)

@@ -8,10 +8,11 @@ import numpy as np
 
 from ...backend import Array
 from .. import reference
-from ..threads import split
+from ..threads import pool_in_use, split
 from .compiling import jit, ready
 
 ALONE = 2**18  # multiplications up to which BLAS keeps to one thread by itself
+MEDIUM = 2**24  # up to which its own threads do better than ours, if no larger work keeps them from spinning
 
 
 @jit
@@ -39,19 +40,19 @@ def sum_rows(x: Array) -> Array:
         return sums
 
     total = split(share, len(x), 0.3 * x.size)
-    return (total[0] if len(total) == 1 else sum(total)).astype(x.dtype)  # type: ignore[union-attr]
+    return (total[0] if len(total) == 1 else sum(total)).astype(x.dtype)
 
 
 def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
     if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype:
         return reference.matmul(a, b, into)
     (m, k), n = a.shape, b.shape[1]
-    if m * k * n <= ALONE:
+    if m * k * n <= (MEDIUM if not pool_in_use() else ALONE):
         return np.matmul(a, b, out=into)
     out = np.empty((m, n), a.dtype) if into is None else into
     nanoseconds = m * k * n / 50
     if m >= n:
-        split(lambda i, j: np.matmul(a[i:j], b, out=out[i:j]), m, nanoseconds)
+        split(lambda i, j: np.matmul(a[i:j], b, out=out[i:j]), m, nanoseconds, True)
     else:
-        split(lambda i, j: np.matmul(a, b[:, i:j], out=out[:, i:j]), n, nanoseconds)
+        split(lambda i, j: np.matmul(a, b[:, i:j], out=out[:, i:j]), n, nanoseconds, True)
     return out

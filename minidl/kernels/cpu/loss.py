@@ -36,7 +36,5 @@ def cross_entropy(x: Array, labels: Array) -> tuple[Array, Array]:
         return reference.cross_entropy(x, labels)
     x, labels = np.ascontiguousarray(x), np.ascontiguousarray(labels)
     losses, p = np.empty(len(x), x.dtype), np.empty_like(x)
-    split(
-        lambda i, j: _cross_entropy(x[i:j], labels[i:j], losses[i:j], p[i:j]), len(x), 8.0 * x.size
-    )
+    split(lambda i, j: _cross_entropy(x[i:j], labels[i:j], losses[i:j], p[i:j]), len(x), 8.0 * x.size)
     return losses, p

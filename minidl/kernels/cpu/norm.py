@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
 from ...backend import Array
 from .. import reference
 from ..threads import split
 from .compiling import jit, ready
+
+SMALL = 100_000  # numbers that one thread does in one call
 
 
 @jit
@@ -67,22 +72,76 @@ def _normalise_grad(dy, x, mean, scale, mean_dy, slope, dx):
             out[j] = (grad[j] - mean_dy[j] - (row[j] - mean[j]) * slope[j]) * scale[j]
 
 
+@jit
+def _finish(x, shift, total, squares, eps, mean, inverse_std, var):
+    """From sums to statistics."""
+    for j in range(shift.size):
+        offset = total[j] / len(x)
+        mean[j] = shift[j] + offset
+        var[j] = max(squares[j] / len(x) - offset * offset, 0.0)
+        inverse_std[j] = 1 / math.sqrt(var[j] + eps)
+
+
+@jit
+def _shift(x, shift):
+    """Means of a few rows: close to those of all, so that squares of differences do not cancel."""
+    few = min(len(x), 128)
+    shift[:] = 0
+    for i in range(few):
+        row = x[i]
+        for j in range(row.size):
+            shift[j] += row[j]
+    for j in range(shift.size):
+        shift[j] /= few
+
+
+@jit
+def _in_one_piece(x, gamma, beta, eps, y, mean, inverse_std, var):
+    c = x.shape[1]
+    shift, total, squares = np.empty(c, x.dtype), np.zeros(c), np.zeros(c)
+    _shift(x, shift)
+    _moments(x, shift, total, squares)
+    _finish(x, shift, total, squares, eps, mean, inverse_std, var)
+    _normalise(x, mean, gamma * inverse_std, beta, y)
+
+
+@jit
+def _grad_in_one_piece(dy, x, mean, inverse_std, gamma, dx, dgamma, dbeta):
+    m, c = x.shape
+    total, products = np.zeros(c), np.zeros(c)
+    _gradient_sums(dy, x, mean, total, products)
+    _finish_grad(m, total, products, inverse_std, dgamma, dbeta)
+    number = x.dtype.type(1) / x.dtype.type(m)
+    _normalise_grad(dy, x, mean, gamma * inverse_std, dbeta * number, dgamma * inverse_std * number, dx)
+
+
+@jit
+def _finish_grad(m, total, products, inverse_std, dgamma, dbeta):
+    for j in range(total.size):
+        dbeta[j] = total[j]
+        dgamma[j] = products[j] * inverse_std[j]
+
+
 def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array]:
     if not ready(x, gamma, beta):
         return reference.batch_norm(x, gamma, beta, eps)
     x, y = np.ascontiguousarray(x), np.empty(x.shape, x.dtype)
-    shift = x[:128].mean(axis=0)  # close to the mean, so that squares do not cancel
+    gamma, beta = np.ascontiguousarray(gamma), np.ascontiguousarray(beta)
+    mean, inverse_std, var = np.empty((3, x.shape[1]), x.dtype)
+    if x.size < SMALL:
+        _in_one_piece(x, gamma, beta, eps, y, mean, inverse_std, var)
+        return y, mean, inverse_std, var
+    shift = np.empty_like(mean)
+    _shift(x, shift)
 
     def sums(start: int, stop: int) -> Array:
         total = np.zeros((2, len(shift)))
         _moments(x[start:stop], shift, *total)
         return total
 
-    offset, square = sum(split(sums, len(x), 0.5 * x.size)) / len(x)
-    mean = (shift + offset).astype(x.dtype)
-    var = np.maximum(square - offset * offset, 0.0).astype(x.dtype)
-    inverse_std = 1 / np.sqrt(var + x.dtype.type(eps))
-    columns = mean, gamma * inverse_std, np.ascontiguousarray(beta)
+    total: Any = sum(split(sums, len(x), 0.5 * x.size))
+    _finish(x, shift, *total, eps, mean, inverse_std, var)
+    columns = mean, gamma * inverse_std, beta
     split(lambda i, j: _normalise(x[i:j], *columns, y[i:j]), len(x), 0.5 * x.size)
     return y, mean, inverse_std, var
 
@@ -92,16 +151,20 @@ def batch_norm_grad(
 ) -> tuple[Array, Array, Array]:
     if not ready(dy, x, gamma):
         return reference.batch_norm_grad(dy, x, mean, inverse_std, gamma)
-    dy, x = np.ascontiguousarray(dy), np.ascontiguousarray(x)
+    dy, x, gamma = np.ascontiguousarray(dy), np.ascontiguousarray(x), np.ascontiguousarray(gamma)
     dx, count = np.empty_like(dy), len(dy)
+    dgamma, dbeta = np.empty((2, len(mean)), dy.dtype)
+    if x.size < SMALL:
+        _grad_in_one_piece(dy, x, mean, inverse_std, gamma, dx, dgamma, dbeta)
+        return dx, dgamma, dbeta
 
     def sums(start: int, stop: int) -> Array:
         total = np.zeros((2, len(mean)))
         _gradient_sums(dy[start:stop], x[start:stop], mean, *total)
         return total
 
-    dbeta, product = sum(split(sums, count, 0.7 * x.size)).astype(dy.dtype)  # type: ignore[attr-defined]
-    dgamma = product * inverse_std
+    total: Any = sum(split(sums, count, 0.7 * x.size))
+    _finish_grad(count, *total, inverse_std, dgamma, dbeta)
     columns = mean, gamma * inverse_std, dbeta / count, dgamma * inverse_std / count
     split(lambda i, j: _normalise_grad(dy[i:j], x[i:j], *columns, dx[i:j]), count, 0.7 * x.size)
     return dx, dgamma, dbeta

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ...backend import Array
 from .. import reference
 from ..threads import split

@@ -42,8 +42,7 @@ def _max_windows(x, y, where, kh, kw, sh, sw, top, left):
 @jit
 def _max_of_four(x, y, where):
     """Windows of 2x2 side by side, the usual case: each pixel is read once."""
-    n, h, w, c = x.shape
-    _, oh, ow, _ = y.shape
+    n, oh, ow, c = y.shape
     for i in range(n):
         for oy in range(oh):
             for ox in range(ow):
@@ -61,13 +60,39 @@ def _max_of_four(x, y, where):
 
 
 @jit
+def _give_to_four(dy, where, dx):
+    n, oh, ow, c = dy.shape
+    for i in range(n):
+        dx[i, 2 * oh :] = 0
+        for oy in range(oh):
+            dx[i, 2 * oy : 2 * oy + 2, 2 * ow :] = 0
+            for ox in range(ow):
+                grad, offset = dy[i, oy, ox], where[i, oy, ox]
+                a, b = dx[i, 2 * oy, 2 * ox], dx[i, 2 * oy, 2 * ox + 1]
+                d, e = dx[i, 2 * oy + 1, 2 * ox], dx[i, 2 * oy + 1, 2 * ox + 1]
+                if c < 16:
+                    for j in range(c):
+                        a[j] = grad[j] if offset[j] == 0 else 0
+                        b[j] = grad[j] if offset[j] == 1 else 0
+                        d[j] = grad[j] if offset[j] == 2 else 0
+                        e[j] = grad[j] if offset[j] == 3 else 0
+                    continue
+                for j in range(c):  # one by one they become vector code
+                    a[j] = grad[j] if offset[j] == 0 else 0
+                for j in range(c):
+                    b[j] = grad[j] if offset[j] == 1 else 0
+                for j in range(c):
+                    d[j] = grad[j] if offset[j] == 2 else 0
+                for j in range(c):
+                    e[j] = grad[j] if offset[j] == 3 else 0
+
+
+@jit
 def _give_to_winners(dy, where, dx, kh, kw, sh, sw, top, left):
     n, oh, ow, c = dy.shape
     _, h, w, _ = dx.shape
-    alone = sh >= kh and sw >= kw  # no pixel is in two windows
     for i in range(n):
-        if not (alone and sh == kh and sw == kw and h == oh * kh and w == ow * kw):
-            dx[i] = 0
+        dx[i] = 0
         for oy in range(oh):
             for ox in range(ow):
                 grad, offset = dy[i, oy, ox], where[i, oy, ox]
@@ -77,12 +102,8 @@ def _give_to_winners(dy, where, dx, kh, kw, sh, sw, top, left):
                         ix = ox * sw + kx - left
                         if 0 <= iy < h and 0 <= ix < w:
                             pixel, k = dx[i, iy, ix], np.uint8(ky * kw + kx)
-                            if alone:
-                                for j in range(c):
-                                    pixel[j] = grad[j] if offset[j] == k else 0
-                            else:
-                                for j in range(c):
-                                    pixel[j] += grad[j] if offset[j] == k else 0
+                            for j in range(c):
+                                pixel[j] += grad[j] if offset[j] == k else 0
 
 
 def max_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads) -> tuple[Array, Array]:
@@ -91,9 +112,8 @@ def max_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads) -> tu
     x = np.ascontiguousarray(x)
     y = np.empty((len(x), *out, x.shape[3]), x.dtype)
     where = np.empty(y.shape, np.uint8)
-    usual = kernel == strides == (2, 2) and pads == ((0, 0), (0, 0))
-    geometry = () if usual else (*kernel, *strides, pads[0][0], pads[1][0])
-    loop = _max_of_four if usual else _max_windows
+    geometry = () if _usual(kernel, strides, pads) else (*kernel, *strides, pads[0][0], pads[1][0])
+    loop = _max_windows if geometry else _max_of_four
     split(lambda i, j: loop(x[i:j], y[i:j], where[i:j], *geometry), len(x), 0.5 * x.size)
     return y, where
 
@@ -104,8 +124,12 @@ def max_pool_grad(
     if not ready(dy) or where.dtype != np.uint8:
         return reference.max_pool_grad(dy, where, shape, kernel, strides, pads)
     dy, dx = np.ascontiguousarray(dy), np.empty(shape, dy.dtype)
-    geometry = *kernel, *strides, pads[0][0], pads[1][0]
-    split(
-        lambda i, j: _give_to_winners(dy[i:j], where[i:j], dx[i:j], *geometry), len(dx), 0.5 * dx.size
-    )
+    geometry = () if _usual(kernel, strides, pads) else (*kernel, *strides, pads[0][0], pads[1][0])
+    loop = _give_to_winners if geometry else _give_to_four
+    split(lambda i, j: loop(dy[i:j], where[i:j], dx[i:j], *geometry), len(dx), 0.5 * dx.size)
     return dx
+
+
+def _usual(kernel: Pair, strides: Pair, pads: Pads) -> bool:
+    """Whether windows are 2x2 and side by side."""
+    return kernel == strides == (2, 2) and pads == ((0, 0), (0, 0))

@@ -1,10 +1,4 @@
-"""The transforms of Winograd's convolutions F(4x4, 3x3) and F(2x2, 3x3), over the channels of a band of tiles.
-
-A band is the lines that one row of tiles sees. Each transform is one-dimensional, first down the lines, then
-along them. The numbers of a tile, by position, are SPACING apart, and `line` buffers have constant lengths:
-the compiler then knows that reads and writes do not overlap, and makes vector code of the inner loops. For the
-same reason indices are unsigned: they need no check for being negative.
-"""
+"""The transforms of Winograd's convolutions F(4x4, 3x3) and F(2x2, 3x3), over the channels of a band of tiles."""
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -13,32 +7,9 @@ from __future__ import annotations
 import numpy as np
 
 from .compiling import jit
+from .winograd_bands import LINE, MOST, U1, U2, U3, U4, U5, U6, VS, copy_band, finish
 
-SPACING = 131072 + 80  # of positions; no power of two, or they would compete for the same places in the cache
-LINE = 16384  # numbers in the longest line of a band
-MOST = 2048  # channels
-
-VS = np.uint64(SPACING)
-U1, U2, U3, U4, U5, U6 = (np.uint64(i) for i in range(1, 7))
 F2, F4, F5, F8 = (np.float32(i) for i in (2, 4, 5, 8))
-
-
-@jit
-def copy_band(lines, band, first, height, left):
-    """The lines from number `first` of an image (height lines) to `band`, zeros around them."""
-    count, length = band.shape
-    for k in range(count):
-        y, row = first + k, band[k]
-        if y < 0 or y >= height:
-            row[:] = 0
-            continue
-        source = lines[y]
-        begin, end = max(left, 0), min(length, left + source.size)
-        row[:begin] = 0
-        inside, seen = row[begin:end], source[begin - left : end - left]
-        for j in range(end - begin):
-            inside[j] = seen[j]
-        row[end:] = 0
 
 
 @jit
@@ -74,7 +45,7 @@ def image_to_tiles_4(lines, v, images, h, top, left, ty, tx, c, first, last):
 @jit
 def tiles_to_image_4(m, y, ty, tx, b, slope, linear, first, last):
     """A^T m A of each tile, its bias and activation, for bands first..last."""
-    n, oh, ow, f = y.shape
+    _, oh, ow, f = y.shape
     uf, tile = np.uint64(f), np.uint64(0)
     t, out = np.empty((4, 6 * MOST), y.dtype), np.empty((4, MOST), y.dtype)
     for number in range(first, last):
@@ -101,14 +72,6 @@ def tiles_to_image_4(m, y, ty, tx, b, slope, linear, first, last):
 
 
 @jit
-def finish(out, pixel, b, slope, linear):
-    """Bias and activation of one pixel."""
-    for j in range(pixel.size):
-        v = out[j] + b[j]
-        pixel[j] = v if linear or not v <= 0 else slope * v
-
-
-@jit
 def gradient_to_tiles_4(lines, v, oh, ty, tx, f, first, last):
     """A g A^T of the 4x4 gradients of each tile: the transpose of `tiles_to_image_4`."""
     length = 4 * tx * f
@@ -128,7 +91,12 @@ def gradient_to_tiles_4(lines, v, oh, ty, tx, f, first, last):
             for i in range(U6):
                 at = i * U6 * VS + tile * uf
                 for j in range(uf):
-                    g0, g1, g2, g3 = t[i, o + j], t[i, o + uf + j], t[i, o + U2 * uf + j], t[i, o + U3 * uf + j]
+                    g0, g1, g2, g3 = (
+                        t[i, o + j],
+                        t[i, o + uf + j],
+                        t[i, o + U2 * uf + j],
+                        t[i, o + U3 * uf + j],
+                    )
                     s, d, s2, d2 = g0 + g2, g1 + g3, g0 + F4 * g2, F2 * g1 + F8 * g3
                     v[at + j], v[at + VS + j], v[at + U2 * VS + j] = g0, s + d, s - d
                     v[at + U3 * VS + j], v[at + U4 * VS + j], v[at + U5 * VS + j] = s2 + d2, s2 - d2, g3
@@ -156,7 +124,12 @@ def image_to_tiles_2(lines, v, images, h, top, left, ty, tx, c, first, last):
             for i in range(U4):
                 at = i * U4 * VS + tile * uc
                 for j in range(uc):
-                    d0, d1, d2, d3 = t[i, o + j], t[i, o + uc + j], t[i, o + U2 * uc + j], t[i, o + U3 * uc + j]
+                    d0, d1, d2, d3 = (
+                        t[i, o + j],
+                        t[i, o + uc + j],
+                        t[i, o + U2 * uc + j],
+                        t[i, o + U3 * uc + j],
+                    )
                     v[at + j], v[at + VS + j] = d2 - d0, d1 + d2
                     v[at + U2 * VS + j], v[at + U3 * VS + j] = d2 - d1, d3 - d1
             tile += U1
@@ -165,7 +138,7 @@ def image_to_tiles_2(lines, v, images, h, top, left, ty, tx, c, first, last):
 @jit
 def tiles_to_image_2(m, y, ty, tx, b, slope, linear, first, last):
     """A^T m A of each tile, its bias and activation."""
-    n, oh, ow, f = y.shape
+    _, oh, ow, f = y.shape
     uf, tile = np.uint64(f), np.uint64(0)
     t, out = np.empty((2, 4 * MOST), y.dtype), np.empty((2, MOST), y.dtype)
     for number in range(first, last):
