@@ -1,4 +1,4 @@
-"""The command line: ``python -m minidl datasets list | get NAME | verify NAME | path NAME``."""
+"""The command line: ``python -m minidl info`` and ``python -m minidl datasets list | get | verify | path``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ._version import __version__
 from .data import DataError, get, list_datasets, path, verify
+from .info import info
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="minidl", description="Deep learning on NumPy and CuPy.")
     parser.add_argument("--version", action="version", version=f"minidl {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    machine = commands.add_parser("info", help="processor, BLAS, kernels, GPU, folders, and what is missing")
+    machine.set_defaults(run=_info)
     datasets = commands.add_parser("datasets", help="find, download and check data sets")
     actions = datasets.add_subparsers(required=True, metavar="ACTION")
     for name, run, text in (
@@ -40,6 +43,16 @@ def _parser() -> argparse.ArgumentParser:
         if name != "list":
             action.add_argument("name", help="such as mnist or emnist/letters")
     return parser
+
+
+def _info(parsed: argparse.Namespace) -> int:
+    facts, advice = info()
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {value}")
+    for line in advice:
+        print(f"- {line}")
+    return 0
 
 
 def _list(parsed: argparse.Namespace) -> int:

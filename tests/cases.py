@@ -71,6 +71,10 @@ def resize(x, height, width):
     return y
 
 
+def leaky(x):
+    return np.where(x > 0, x, 0.01 * x)
+
+
 def batch_norm(x, gamma, beta):
     axes = tuple(range(x.ndim - 1))
     return gamma * (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-5) + beta
@@ -161,9 +165,18 @@ CASES = [
     case("matmul-stacks", ops.matmul, (2, 1, 3, 4), (5, 4, 2), ref=np.matmul),
     case("matmul-vector-stack", ops.matmul, (4,), (5, 4, 2), ref=np.matmul, batch_axis=False),
     case("dense", ops.dense, (3, 4), (4, 2), (2,), ref=lambda x, w, b: x @ w + b),
+    case("dense-relu", lambda *a: ops.dense(*a, activation="relu"), (3, 4), (4, 2), (2,), ref=lambda x, w, b: np.maximum(x @ w + b, 0)),
+    case("dense-leaky-no-bias", lambda x, w: ops.dense(x, w, activation="leaky_relu"), (3, 4), (4, 5), ref=lambda x, w: leaky(x @ w)),
     case("dense-no-bias", ops.dense, (3, 4), (4, 2), ref=np.matmul),
     # images
     case("conv2d", ops.conv2d, PIXELS, (3, 2, 2, 3), (3,), ref=conv2d),
+    case("conv2d-relu", lambda *a: ops.conv2d(*a, activation="relu"), PIXELS, (3, 2, 2, 3), (3,), ref=lambda *a: np.maximum(conv2d(*a), 0)),
+    case("conv2d-leaky", lambda x, w: ops.conv2d(x, w, activation="leaky_relu"), PIXELS, (3, 2, 2, 3), ref=lambda *a: leaky(conv2d(*a))),
+    case("conv2d-winograd2", lambda x, w, b: ops.conv2d(x, w, b, padding=1, algorithm="winograd2"), PIXELS, (3, 3, 2, 3), (3,),
+         ref=lambda *a: conv2d(*a, pads=((1, 1), (1, 1)))),
+    case("conv2d-winograd3", lambda x, w, b: ops.conv2d(x, w, b, padding=2, activation="relu", algorithm="winograd3"), PIXELS, (5, 5, 2, 3), (3,),
+         ref=lambda *a: np.maximum(conv2d(*a, pads=((2, 2), (2, 2))), 0)),
+    case("conv2d-winograd4", lambda x, w: ops.conv2d(x, w, algorithm="winograd4"), PIXELS, (3, 3, 2, 3), ref=conv2d),
     case("conv2d-1x1", ops.conv2d, PIXELS, (1, 1, 2, 3), ref=conv2d),
     case("conv2d-whole", ops.conv2d, PIXELS, (5, 6, 2, 3), ref=conv2d),
     case("conv2d-same", lambda x, w: ops.conv2d(x, w, strides=2, padding="same"), PIXELS, (3, 3, 2, 2),

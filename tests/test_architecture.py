@@ -33,6 +33,7 @@ FLOORS = {
     "optim": 5,
     "weights": 5,
     "inspect": 5,
+    "info": 5,
     "metrics": 5,
     "testing": 5,
     "plot": 6,

@@ -19,6 +19,28 @@ def empty(monkeypatch, tmp_path):
     monkeypatch.setenv("MINIDL_OFFLINE", "1")
 
 
+def test_info(capsys, tmp_path):
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    facts = dict(line.split(maxsplit=1) for line in out.splitlines() if not line.startswith("-"))
+    assert list(facts) == ["minidl", "processor", "BLAS", "kernels", "GPU", "data", "cache"]
+    assert dl.__version__ in facts["minidl"]
+    assert facts["data"] == "MINIDL_DATA is not set"
+    assert facts["cache"] == f"{tmp_path}, offline"
+    assert facts["GPU"] != "none in use" or "for a GPU: " in out
+
+
+def test_info_says_what_is_missing(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    dl.kernels.use("reference")
+    monkeypatch.setenv("MINIDL_DATA", "no such folder")
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert "plain NumPy" in out
+    assert "numba and threadpoolctl: pip install 'minidl[fast]'" in out
+    assert "which is no folder" in out
+
+
 def test_list(capsys):
     assert main(["datasets", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -1,0 +1,132 @@
+"""Every compiled kernel against its reference, and against PyTorch where it has the same operation.
+
+python -m benchmarks.ops [--json FILE]
+
+The three take turns, call by call, in one process; PyTorch's threads are told not to wait by spinning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numpy as np
+
+from minidl.backend import keep_freed_memory
+from minidl.environment import environment
+from minidl.kernels import cpu, reference
+from minidl.rng import Key
+
+try:
+    import torch
+    from torch.nn import functional
+except ImportError:
+    torch = None
+
+rng = np.random.default_rng(0)
+ONCE = (1, 1), ((0, 0), (0, 0)), (1, 1)  # strides, padding, dilation
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
+    """(kernel, arguments, the same in PyTorch) by title: batch 128, the sizes of the digits networks."""
+    x, w, dy, b = numbers(128, 13, 13, 32), numbers(5, 5, 32, 64), numbers(128, 9, 9, 64), numbers(64)
+    x3, w3, same = numbers(128, 16, 16, 128), numbers(3, 3, 128, 128), ((1, 1), ((1, 1), (1, 1)), (1, 1))
+    image, window = numbers(128, 26, 26, 32), ((2, 2), (2, 2), ((0, 0), (0, 0)))
+    pooled, where = reference.max_pool(image, (13, 13), *window)
+    rows, gamma, beta = image.reshape(-1, 32), numbers(32), numbers(32)
+    _, mean, inverse_std, _ = reference.batch_norm(rows, gamma, beta, 1e-5)
+    small, labels = numbers(128, 100), rng.integers(0, 10, 128)
+    flat, key = [np.abs(numbers(1_000_000)) for _ in range(4)], Key(0, "benchmark")
+    mask = reference.dropout(pooled, 0.5, key)[1]
+    a, m = numbers(2048, 784), numbers(784, 1024)
+    t = _in_torch(
+        x=x, w=w, b=b, x3=x3, w3=w3, image=image, rows=rows, gamma=gamma, beta=beta, small=small, a=a, m=m
+    )
+    f = functional if torch else None
+    return {
+        "conv2d 5x5, 32 to 64": ("conv2d", (x, w, b, None, (9, 9), *ONCE), t and (lambda: f.conv2d(t.x, t.w, t.b))),
+        "its input gradient": ("conv2d_grad_input", (dy, w, x.shape, *ONCE), None),
+        "its filter gradient": ("conv2d_grad_weight", (dy, x, w.shape, *ONCE), None),
+        "conv2d 3x3, 128 to 128": (
+            "conv2d", (x3, w3, None, None, (16, 16), *same), t and (lambda: f.conv2d(t.x3, t.w3, padding=1))
+        ),
+        "max_pool": ("max_pool", (image, (13, 13), *window), t and (lambda: f.max_pool2d(t.image, 2))),
+        "max_pool_grad": ("max_pool_grad", (pooled, where, image.shape, *window), None),
+        "batch_norm": (
+            "batch_norm", (rows, gamma, beta, 1e-5),
+            t and (lambda: f.batch_norm(t.rows, None, None, t.gamma, t.beta, training=True)),
+        ),
+        "batch_norm_grad": ("batch_norm_grad", (rows, rows, mean, inverse_std, gamma), None),
+        "leaky_relu": ("leaky_relu", (image, 0.01), t and (lambda: f.leaky_relu(t.image))),
+        "leaky_relu_grad": ("leaky_relu_grad", (image, image, 0.01), None),
+        "bias_activation_grad": ("bias_activation_grad", (rows, rows, 0.0), None),
+        "elu": ("elu", (small, 1.0), t and (lambda: f.elu(t.small))),
+        "elu_grad": ("elu_grad", (small, small, small, 1.0), None),
+        "dropout": ("dropout", (pooled, 0.5, key), t and (lambda: f.dropout(t.x, 0.5))),
+        "dropout_grad": ("dropout_grad", (pooled, mask, 0.5), None),
+        "cross_entropy": ("cross_entropy", (small[:, :10], labels), None),
+        "matmul": ("matmul", (a, m), t and (lambda: t.a @ t.m)),
+        "sum_rows": ("sum_rows", (rows,), t and (lambda: t.rows.sum(0))),
+        "adam_step, a million": ("adam_step", (*flat, 1e-3, 0.9, 0.999, 1e-8, 1, 0.0, False), None),
+        "sgd_step, a million": ("sgd_step", (*flat[:3], 1e-3, 0.9, False, 0.0), None),
+    }  # fmt: skip
+
+
+def _in_torch(**arrays: np.ndarray) -> Any:
+    """The arrays as tensors with PyTorch's order of axes, channels_last in memory; None without PyTorch."""
+    if torch is None:
+        return None
+    tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
+    for key, value in tensors.items():
+        if value.ndim == 4:
+            axes = (3, 2, 0, 1) if key.startswith("w") else (0, 3, 1, 2)
+            tensors[key] = value.permute(axes).contiguous(memory_format=torch.channels_last)
+    return argparse.Namespace(**tensors)
+
+
+def milliseconds(functions: list[Callable[[], Any]], repeats: int = 15) -> list[float]:
+    """Median time of a call of each, taking turns, after two to warm up."""
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(repeats + 2):
+        for function, mine in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            mine.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(mine[2:]) for mine in times]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    output = parser.parse_args().json
+    keep_freed_memory()
+    rows = {}
+    print(f"{'kernel':<24}{'reference, ms':>15}{'compiled, ms':>15}{'ratio':>8}{'PyTorch, ms':>14}")
+    for title, (name, arguments, other) in cases().items():
+        functions = [functools.partial(getattr(module, name), *arguments) for module in (reference, cpu)]
+        times = milliseconds([*functions, *([other] if other else [])])
+        rows[title] = dict(
+            zip(("reference_ms", "compiled_ms", "torch_ms"), (round(t, 4) for t in times), strict=False)
+        )
+        beside = f"{times[2]:>14.3f}" if other else ""
+        print(f"{title:<24}{times[0]:>15.3f}{times[1]:>15.3f}{times[1] / times[0]:>8.2f}{beside}", flush=True)
+    if output is not None:
+        output.write_text(json.dumps({"kernels": rows, "environment": environment()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    with torch.inference_mode() if torch else np.errstate():
+        main()
