@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 import weakref
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import kernels
 from .backend import Array, checksum, common_module, device_of, from_python, is_array, to_numpy
+from .backward import run_backward
 from .grad_mode import grad_enabled, no_grad
-from .kernels.reference import sum_to_shape
 from .operators import Operators, array_of
 
 __all__ = ["Function", "Tensor", "grad_enabled", "no_grad"]
@@ -92,10 +92,6 @@ class Tensor(Operators):
         """The values as a NumPy array."""
         return to_numpy(self.data)
 
-    def item(self) -> float:
-        """The only element as a Python number."""
-        return self._data.item()
-
     def detach(self) -> Tensor:
         """A tensor on the same array that no gradient flows through."""
         return Tensor(self.data)
@@ -125,7 +121,7 @@ class Tensor(Operators):
         grad = xp.ones_like(self._data) if grad is None else xp.asarray(array_of(grad), dtype=self.dtype)
         if grad.shape != self.shape:
             raise RuntimeError(f"backward() on shape {self.shape} got a gradient of shape {grad.shape}")
-        _run_backward(self, grad, retain_graph)
+        run_backward(self, grad, retain_graph)
 
     def __repr__(self) -> str:
         body = np.array2string(to_numpy(self._data), separator=", ", prefix="Tensor(")
@@ -133,6 +129,14 @@ class Tensor(Operators):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.data, dtype=dtype, copy=copy)
+
+
+class Edge(NamedTuple):
+    """What the graph needs of a tensor whose values no ``backward`` reads: they may be freed."""
+
+    creator: Function | None
+    shape: tuple[int, ...]
+    dtype: Any
 
 
 class Function:
@@ -175,13 +179,13 @@ class Function:
         out = Tensor(self.xp.asarray(self.forward(*arrays)))
         if True in self.needs_grad:
             out.requires_grad, out.creator = True, self
-            self.order, self.inputs = next(_creation), inputs
-            kept = set(map(id, vars(self).values()))
-            self.saved = []
+            kept, self.saved = set(map(id, vars(self).values())), []
             for tensor in (*inputs, out):
                 if isinstance(tensor, Tensor) and id(tensor._data) in kept:
                     tensor._savers += 1
                     self.saved.append((weakref.ref(tensor), tensor.refresh_version()))
+            self.order = next(_creation)
+            self.inputs = tuple([_source(x, kept) if isinstance(x, Tensor) else None for x in inputs])
         return out
 
     def slot(self, index: int) -> Array | None:
@@ -209,51 +213,7 @@ class Function:
         self.freed = True
 
 
-def _run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
-    """Visit the nodes behind `root` newest first, so that each has its whole gradient when visited."""
-    nodes: dict[int, Function] = {}
-    stack = [root.creator]
-    while stack:
-        node = stack.pop()
-        if node is None or id(node) in nodes:
-            continue
-        if node.freed:
-            raise RuntimeError("backward() through a graph already freed; use backward(retain_graph=True)")
-        nodes[id(node)] = node
-        stack.extend(x.creator for x in node.inputs if isinstance(x, Tensor))
-    pending: dict[int, Array] = {}
-
-    def deliver(tensor: Tensor, grad: Array) -> None:
-        if tensor.creator is None:
-            _accumulate(tensor, grad)
-        else:
-            key = id(tensor.creator)
-            pending[key] = pending[key] + grad if key in pending else grad
-
-    deliver(root, grad)
-    for node in sorted(nodes.values(), key=lambda node: -node.order):
-        arrived = pending.pop(id(node), None)
-        if arrived is not None:
-            node.check_saved()
-            grads = node.backward(arrived)
-            grads = grads if isinstance(grads, tuple) else (grads,)
-            for x, needed, g in zip(node.inputs, node.needs_grad, grads, strict=True):
-                if needed and g is not None:
-                    deliver(x, sum_to_shape(node.xp.asarray(g), x.shape).astype(x.dtype, copy=False))
-        if not retain_graph:
-            node.release()
-
-
-def _accumulate(leaf: Tensor, grad: Array) -> None:
-    """Add to ``leaf.grad``, never sharing memory with another gradient."""
-    total, slot = leaf.grad, leaf.grad_slot
-    if total is not None:
-        total = total if total is slot else total.copy()
-        total += grad
-    elif slot is None:
-        total = grad.copy()
-    else:
-        total = slot
-        if grad is not slot:  # unless backward wrote it there itself
-            slot[...] = grad
-    leaf.grad = total
+def _source(x: Tensor, kept: set[int]) -> Tensor | Edge:
+    if x.creator is None or id(x._data) in kept:
+        return x
+    return Edge(x.creator, x.shape, x.dtype)

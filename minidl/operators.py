@@ -36,6 +36,10 @@ class Operators:
             "dl.ops.concatenate([...]); to overwrite values outside any graph, x.data[...] = value"
         )
 
+    def item(self) -> float:
+        """The only element as a Python number."""
+        return self._data.item()
+
     def __iter__(self) -> Iterator[Any]:
         if not self._data.ndim:
             raise TypeError("a 0-d tensor cannot be iterated over")

@@ -27,6 +27,7 @@ FLOORS = {
     "kernels": 1,
     "init": 2,
     "data": 2,
+    "backward": 1.5,
     "autograd": 2,
     "ops": 3,
     "layers": 4,

@@ -134,6 +134,13 @@ def cross_entropy(x: Array, labels: Array) -> tuple[Array, Array]:
     return -log_p[xp.arange(len(x)), labels], xp.exp(log_p)
 
 
+def cross_entropy_grad(p: Array, labels: Array, dlosses: Array) -> Array:
+    """Gradient of `cross_entropy`: p minus 1 at the label, times the gradient of each loss (N,)."""
+    dx = p * dlosses[:, None]
+    dx[array_module(p).arange(len(p)), labels] -= dlosses
+    return dx
+
+
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """x - log(sum(exp(x))) over `axis`, shifted by the maximum so that nothing overflows."""
     xp = array_module(x)

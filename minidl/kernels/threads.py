@@ -20,7 +20,7 @@ import threadpoolctl
 
 Result = TypeVar("Result")
 
-GRAIN = 80_000.0  # nanoseconds of work below which handing it to another thread does not pay
+GRAIN = 120_000.0  # nanoseconds of work below which handing it to another thread does not pay
 
 
 class _Blas:
@@ -88,11 +88,6 @@ def thread_count() -> int:
     return int(os.environ.get("MINIDL_THREADS", 0)) or blas.threads()
 
 
-def pool_in_use() -> bool:
-    """Whether any work was large enough to share. Until then BLAS may use its own threads."""
-    return _pool is not None
-
-
 def split(
     work: Callable[[int, int], Result], count: int, nanoseconds: float, products: bool = False
 ) -> list[Result]:
@@ -113,7 +108,7 @@ def split(
     if parts > 1:
         with blas:
             return _share(work, [count * i // parts for i in range(parts + 1)])
-    if products and _pool is not None:
+    if products:
         with blas:
             return [work(0, count)]
     return [work(0, count)]

@@ -12,23 +12,30 @@ from ..shapes import ShapeError
 from .activation import log_softmax, softplus
 from .elementwise import abs, multiply, subtract
 from .reduce import mean, sum
-from .targets import Targets, reduce
+from .targets import Targets, check_reduction, reduce
 
 
 class CrossEntropy(Function):
-    """loss_n = -log softmax(x)[n, labels_n]        dx = softmax(x) - 1 at the label,  times dloss_n"""
+    """loss_n = -log softmax(x)[n, labels_n]        dx = (softmax(x) - 1 at the label) dloss_n
 
-    def __init__(self, labels: Array):
-        self.labels = labels
+    The mean and the sum over n are taken in the same step.
+    """
+
+    def __init__(self, labels: Array, reduction: str):
+        self.labels, self.reduction = labels, reduction
 
     def forward(self, x: Array) -> Array:  # (N, C)
+        if self.reduction == "mean" and not len(x):
+            raise ValueError(f"cross_entropy: nothing to average in logits of shape {x.shape}")
         losses, self.p = self.kernels.cross_entropy(x, self.labels)
-        return losses  # (N,)
+        if self.reduction == "none":
+            return losses  # (N,)
+        return losses.sum() / (len(x) if self.reduction == "mean" else 1)
 
-    def backward(self, dloss: Array) -> Array:
-        dx = self.p * dloss[:, None]
-        dx[self.xp.arange(len(dx)), self.labels] -= dloss
-        return dx
+    def backward(self, dy: Array) -> Array:  # () or (N,)
+        count = len(self.p) if self.reduction == "mean" else 1
+        dlosses = self.xp.broadcast_to(dy / count, self.labels.shape)
+        return self.kernels.cross_entropy_grad(self.p, self.labels, dlosses)
 
 
 class SoftCrossEntropy(Function):
@@ -77,7 +84,8 @@ def cross_entropy(
     targets = Targets("cross_entropy", logits, labels, class_weights, ignore_index, label_smoothing)
     flat = targets.flatten(logits)
     if targets.numbers is not None:
-        return targets.reduce(CrossEntropy(targets.numbers)(flat), reduction)
+        loss = CrossEntropy(targets.numbers, check_reduction("cross_entropy", reduction))(flat)
+        return targets.reduce(loss, "none") if reduction == "none" else loss
     return targets.reduce(SoftCrossEntropy()(flat, targets.rows), reduction)
 
 

@@ -135,8 +135,14 @@ class Targets:
         return counts if isinstance(counts, bool) else counts[:, None]
 
 
-def reduce(op: str, losses: Tensor, reduction: str) -> Tensor:
-    """The mean or the sum of all losses, or the losses as they are ("none")."""
+def check_reduction(op: str, reduction: str) -> str:
+    """`reduction`, if it is one of the three."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{op}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    return reduction
+
+
+def reduce(op: str, losses: Tensor, reduction: str) -> Tensor:
+    """The mean or the sum of all losses, or the losses as they are ("none")."""
+    check_reduction(op, reduction)
     return losses if reduction == "none" else mean(losses) if reduction == "mean" else sum(losses)

@@ -80,7 +80,9 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget all gradients: each becomes None."""
-        for parameter in self._parameters if self._is_packed() else self._trainable().values():
+        if not self._is_packed() and self._trainable():
+            self._pack()  # now, so that the first gradients are written where they belong
+        for parameter in self._parameters:
             parameter.grad = None
 
     def step(self) -> None:

@@ -79,7 +79,6 @@ def shared(request, monkeypatch):
         monkeypatch.setattr(threads, "thread_count", lambda: 3)
         monkeypatch.setattr(norm, "SMALL", 0)
         monkeypatch.setattr("minidl.kernels.cpu.linear.ALONE", 0)
-        monkeypatch.setattr("minidl.kernels.cpu.linear.MEDIUM", 0)
 
 
 @pytest.mark.parametrize("block", [(1, 1), (300, 4), (columns.BLOCK_BYTES, columns.BLOCK_ROWS)])
@@ -274,7 +273,9 @@ def test_dropout(size, dtype, keep, seed, step, call):
 @given(st.integers(1, 300), st.integers(1, 30), dtypes, st.sampled_from([1.0, 50.0, 1e4]))
 def test_cross_entropy(rows, classes, dtype, size):
     x = numbers((rows, classes), dtype, 1) * dtype(size)
-    agree("cross_entropy", x, np.random.default_rng(0).integers(0, classes, rows))
+    labels = np.random.default_rng(0).integers(0, classes, rows)
+    agree("cross_entropy", x, labels)
+    agree("cross_entropy_grad", reference.cross_entropy(x, labels)[1], labels, numbers((rows,), dtype, 2))
 
 
 @pytest.mark.usefixtures("shared")

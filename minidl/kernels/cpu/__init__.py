@@ -11,7 +11,7 @@ from .elementwise import (
     leaky_relu_grad,
 )
 from .linear import matmul, sum_rows
-from .loss import cross_entropy
+from .loss import cross_entropy, cross_entropy_grad
 from .masks import dropout, dropout_grad
 from .norm import batch_norm, batch_norm_grad
 from .optim import adam_step, sgd_step
@@ -19,6 +19,6 @@ from .pool import max_pool, max_pool_grad
 
 __all__ = [
     "adam_step", "batch_norm", "batch_norm_grad", "bias_activation", "bias_activation_grad", "conv2d",
-    "conv2d_grad_input", "conv2d_grad_weight", "cross_entropy", "dropout", "dropout_grad", "elu", "elu_grad",
+    "conv2d_grad_input", "conv2d_grad_weight", "cross_entropy", "cross_entropy_grad", "dropout", "dropout_grad", "elu", "elu_grad",
     "leaky_relu", "leaky_relu_grad", "matmul", "max_pool", "max_pool_grad", "sgd_step", "sum_rows",
 ]  # fmt: skip

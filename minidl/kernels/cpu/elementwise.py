@@ -71,18 +71,18 @@ def _elu(x, y, alpha):
 @jit
 def _elu_single(x, y, bits, alpha):
     """float32, so that the loop becomes vector code: e^v - 1 = 2^n (e^r - 1) + 2^n - 1, |r| <= ln(2) / 2."""
-    one = np.float32(1)
+    half, one = np.float32(0.5), np.float32(1)
     for j in range(x.size):  # 2^n, by writing n into the exponent
         v = min(max(x[j], np.float32(-87)), np.float32(0))
-        bits[j] = (np.int32(math.floor(v * LOG2_E + np.float32(0.5))) + np.int32(127)) << np.int32(23)
+        bits[j] = (np.int32(np.floor(v * LOG2_E + half)) + np.int32(127)) << np.int32(23)
     power = bits.view(np.float32)
     for j in range(x.size):
         v = min(max(x[j], np.float32(-87)), np.float32(0))
-        n = math.floor(v * LOG2_E + np.float32(0.5))
+        n = np.floor(v * LOG2_E + half)
         r = v - n * LN2_HIGH - n * LN2_LOW
         p = np.float32(1 / 720) + r * np.float32(1 / 5040)
         p = np.float32(1 / 24) + r * (np.float32(1 / 120) + r * p)
-        p = r + r * r * (np.float32(0.5) + r * (np.float32(1 / 6) + r * p))
+        p = r + r * r * (half + r * (np.float32(1 / 6) + r * p))
         negative = alpha * (power[j] * p + (power[j] - one))
         y[j] = negative if x[j] <= 0 else x[j]
 

@@ -8,11 +8,10 @@ import numpy as np
 
 from ...backend import Array
 from .. import reference
-from ..threads import pool_in_use, split
+from ..threads import split
 from .compiling import jit, ready
 
 ALONE = 2**18  # multiplications up to which BLAS keeps to one thread by itself
-MEDIUM = 2**24  # up to which its own threads do better than ours, if no larger work keeps them from spinning
 
 
 @jit
@@ -47,7 +46,7 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
     if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype:
         return reference.matmul(a, b, into)
     (m, k), n = a.shape, b.shape[1]
-    if m * k * n <= (MEDIUM if not pool_in_use() else ALONE):
+    if m * k * n <= ALONE:
         return np.matmul(a, b, out=into)
     out = np.empty((m, n), a.dtype) if into is None else into
     nanoseconds = m * k * n / 50

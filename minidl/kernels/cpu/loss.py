@@ -31,6 +31,15 @@ def _cross_entropy(x, labels, losses, p):
         losses[i] = math.log(total) - (row[labels[i]] - highest)
 
 
+@jit
+def _cross_entropy_grad(p, labels, dlosses, dx):
+    n, c = p.shape
+    for i in range(n):
+        for j in range(c):
+            dx[i, j] = p[i, j] * dlosses[i]
+        dx[i, labels[i]] -= dlosses[i]
+
+
 def cross_entropy(x: Array, labels: Array) -> tuple[Array, Array]:
     if not ready(x):
         return reference.cross_entropy(x, labels)
@@ -38,3 +47,12 @@ def cross_entropy(x: Array, labels: Array) -> tuple[Array, Array]:
     losses, p = np.empty(len(x), x.dtype), np.empty_like(x)
     split(lambda i, j: _cross_entropy(x[i:j], labels[i:j], losses[i:j], p[i:j]), len(x), 8.0 * x.size)
     return losses, p
+
+
+def cross_entropy_grad(p: Array, labels: Array, dlosses: Array) -> Array:
+    if not ready(p, dlosses):
+        return reference.cross_entropy_grad(p, labels, dlosses)
+    p, labels, dlosses = (np.ascontiguousarray(a) for a in (p, labels, dlosses))
+    dx = np.empty_like(p)
+    split(lambda i, j: _cross_entropy_grad(p[i:j], labels[i:j], dlosses[i:j], dx[i:j]), len(p), 1.0 * p.size)
+    return dx

@@ -61,6 +61,7 @@ def _max_of_four(x, y, where):
 
 @jit
 def _give_to_four(dy, where, dx):
+    """One offset after the other: each inner loop becomes vector code."""
     n, oh, ow, c = dy.shape
     for i in range(n):
         dx[i, 2 * oh :] = 0
@@ -68,22 +69,28 @@ def _give_to_four(dy, where, dx):
             dx[i, 2 * oy : 2 * oy + 2, 2 * ow :] = 0
             for ox in range(ow):
                 grad, offset = dy[i, oy, ox], where[i, oy, ox]
+                for k in range(4):
+                    pixel = dx[i, 2 * oy + k // 2, 2 * ox + k % 2]
+                    for j in range(c):
+                        pixel[j] = grad[j] if offset[j] == k else 0
+
+
+@jit
+def _give_few_to_four(dy, where, dx):
+    """All four offsets in one loop: less to set up, for less than a vector of channels."""
+    n, oh, ow, c = dy.shape
+    for i in range(n):
+        dx[i, 2 * oh :] = 0
+        for oy in range(oh):
+            dx[i, 2 * oy : 2 * oy + 2, 2 * ow :] = 0
+            for ox in range(ow):
                 a, b = dx[i, 2 * oy, 2 * ox], dx[i, 2 * oy, 2 * ox + 1]
                 d, e = dx[i, 2 * oy + 1, 2 * ox], dx[i, 2 * oy + 1, 2 * ox + 1]
-                if c < 16:
-                    for j in range(c):
-                        a[j] = grad[j] if offset[j] == 0 else 0
-                        b[j] = grad[j] if offset[j] == 1 else 0
-                        d[j] = grad[j] if offset[j] == 2 else 0
-                        e[j] = grad[j] if offset[j] == 3 else 0
-                    continue
-                for j in range(c):  # one by one they become vector code
+                grad, offset = dy[i, oy, ox], where[i, oy, ox]
+                for j in range(c):
                     a[j] = grad[j] if offset[j] == 0 else 0
-                for j in range(c):
                     b[j] = grad[j] if offset[j] == 1 else 0
-                for j in range(c):
                     d[j] = grad[j] if offset[j] == 2 else 0
-                for j in range(c):
                     e[j] = grad[j] if offset[j] == 3 else 0
 
 
@@ -125,7 +132,7 @@ def max_pool_grad(
         return reference.max_pool_grad(dy, where, shape, kernel, strides, pads)
     dy, dx = np.ascontiguousarray(dy), np.empty(shape, dy.dtype)
     geometry = () if _usual(kernel, strides, pads) else (*kernel, *strides, pads[0][0], pads[1][0])
-    loop = _give_to_winners if geometry else _give_to_four
+    loop = _give_to_winners if geometry else _give_to_four if shape[3] >= 16 else _give_few_to_four
     split(lambda i, j: loop(dy[i:j], where[i:j], dx[i:j], *geometry), len(dx), 0.5 * dx.size)
     return dx
 

@@ -1,0 +1,61 @@
+"""The walk back over the graph that `autograd` records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .backend import Array
+from .kernels.reference import sum_to_shape
+
+if TYPE_CHECKING:
+    from .autograd import Edge, Function, Tensor
+
+
+def run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
+    """Visit the nodes behind `root` newest first, so that each has its whole gradient when visited."""
+    nodes: dict[int, Function] = {}
+    stack = [root.creator]
+    while stack:
+        node = stack.pop()
+        if node is None or id(node) in nodes:
+            continue
+        if node.freed:
+            raise RuntimeError("backward() through a graph already freed; use backward(retain_graph=True)")
+        nodes[id(node)] = node
+        stack.extend(x.creator for x in node.inputs if x is not None)
+    pending: dict[int, Array] = {}
+
+    def deliver(tensor: Tensor | Edge, grad: Array) -> None:
+        if tensor.creator is None:
+            _accumulate(tensor, grad)  # type: ignore[arg-type]
+        else:
+            key = id(tensor.creator)
+            pending[key] = pending[key] + grad if key in pending else grad
+
+    deliver(root, grad)
+    for node in sorted(nodes.values(), key=lambda node: -node.order):
+        arrived = pending.pop(id(node), None)
+        if arrived is not None:
+            node.check_saved()
+            grads = node.backward(arrived)
+            grads = grads if isinstance(grads, tuple) else (grads,)
+            for x, needed, g in zip(node.inputs, node.needs_grad, grads, strict=True):
+                if needed and g is not None:
+                    deliver(x, sum_to_shape(node.xp.asarray(g), x.shape).astype(x.dtype, copy=False))
+        if not retain_graph:
+            node.release()
+
+
+def _accumulate(leaf: Tensor, grad: Array) -> None:
+    """Add to ``leaf.grad``, never sharing memory with another gradient."""
+    total, slot = leaf.grad, leaf.grad_slot
+    if total is not None:
+        total = total if total is slot else total.copy()
+        total += grad
+    elif slot is None:
+        total = grad.copy()
+    else:
+        total = slot
+        if grad is not slot:  # unless backward wrote it there itself
+            slot[...] = grad
+    leaf.grad = total
