@@ -1,7 +1,7 @@
 """One contestant in a process of its own, driven by lines of JSON on standard input.
 
 ``{"do": "check"}`` returns the losses of three steps without dropout, ``{"do": "memory"}`` the megabytes that
-full steps need beyond those on two samples, ``{"do": "run", "seconds": 1}`` the time of each step in
+full steps need beyond what is loaded, ``{"do": "run", "seconds": 1}`` the time of each step in
 milliseconds, at least three.
 """
 
@@ -37,11 +37,14 @@ class Worker:
         return {"losses": losses, "version": self.module.VERSION}
 
     def memory(self) -> dict[str, Any]:
-        """Compilers and libraries are loaded by a batch of two, which is not counted."""
-        small = self.module.Contestant(dataclasses.replace(self.case, batch=2), self.weights)
+        """Compilers and libraries are loaded by a small batch, which is not counted."""
+        small = self.module.Contestant(
+            dataclasses.replace(self.case, batch=min(32, self.case.batch)), self.weights
+        )
         small.step()
         del small
         gc.collect()
+        getattr(self.module, "tidy", lambda: None)()
         ctypes.CDLL(None).malloc_trim(0)  # what is free must not hide what is needed
         before = _status("VmRSS")
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far

@@ -57,10 +57,8 @@ def _kernels(compiled: Any, machine: dict[str, Any], advice: list[str]) -> str:
 
 
 def _cache_of(compiled: Any) -> str:
-    """Where Numba keeps what it compiled; it asks the system, so this is only known from a kernel."""
-    from .kernels.cpu.linear import _sum_rows
-
-    return _short(Path(_sum_rows.stats.cache_path))
+    """Where Numba keeps what it compiled."""
+    return _short(compiled.CACHE)
 
 
 def _gpu(machine: dict[str, Any], advice: list[str]) -> str:

@@ -111,6 +111,14 @@ def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, 
     return y, mean, inverse_std, var
 
 
+def normalise(x: Array, mean: Array, scale: Array, beta: Array) -> Array:
+    """(x - mean) * scale + beta by column of (M, C): batch normalisation with given statistics."""
+    y = x - mean
+    y *= scale
+    y += beta
+    return y
+
+
 def batch_norm_grad(
     dy: Array, x: Array, mean: Array, inverse_std: Array, gamma: Array
 ) -> tuple[Array, Array, Array]:

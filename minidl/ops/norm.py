@@ -51,7 +51,8 @@ class BatchNormInference(Function):
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:
         self.x, self.inverse_std = x, 1 / self.xp.sqrt(self.var + self.eps)
         self.scale = gamma * self.inverse_std
-        return x * self.scale + (beta - self.mean * self.scale)
+        rows = x.reshape(-1, x.shape[-1])
+        return self.kernels.normalise(rows, self.mean, self.scale, beta).reshape(x.shape)
 
     def backward(self, dy: Array) -> Any:
         dgamma = dbeta = None

@@ -18,7 +18,7 @@ from minidl.shapes import window_output
 
 pytest.importorskip("numba", reason="the twins need Numba: pip install 'minidl[fast]'")
 from minidl.kernels import cpu
-from minidl.kernels.cpu import algorithms, columns, norm, winograd
+from minidl.kernels.cpu import algorithms, columns, compiling, norm, winograd
 from minidl.rng import Key
 
 TWINS = cpu.__all__
@@ -78,6 +78,7 @@ def shared(request, monkeypatch):
         monkeypatch.setattr(threads, "GRAIN", 1e-3)
         monkeypatch.setattr(threads, "thread_count", lambda: 3)
         monkeypatch.setattr(norm, "SMALL", 0)
+        monkeypatch.setattr(compiling, "SMALL", 0)
         monkeypatch.setattr("minidl.kernels.cpu.linear.ALONE", 0)
 
 
@@ -208,6 +209,7 @@ def test_batch_normalisation(rows, channels, dtype, shift):
         np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(y, (x - mean) * inverse_std * gamma + beta, rtol=1e-5, atol=1e-5)
     agree("batch_norm_grad", numbers((rows, channels), dtype, 3), x, mean, inverse_std, gamma)
+    agree("normalise", x, mean, gamma, beta)
 
 
 shapes = st.lists(st.integers(0, 40), min_size=1, max_size=3).map(tuple)
@@ -303,6 +305,28 @@ def test_every_twin_is_tested_here():
     for name in TWINS:
         assert f'"{name}"' in source or f".{name}(" in source, name
         assert inspect.signature(getattr(cpu, name)) == inspect.signature(getattr(reference, name))
+
+
+def test_kernels_of_other_sources_are_not_used(tmp_path):
+    stale = [tmp_path / "conv.f-1.py311.nbi", tmp_path / "conv.f-1.py311.1.nbc"]
+    for file in stale:
+        file.touch()
+    compiling.discard_stale(tmp_path)
+    assert not any(file.exists() for file in stale)
+    stale[0].touch()
+    compiling.discard_stale(tmp_path)  # the sources are the same now
+    assert stale[0].exists()
+    (tmp_path / "minidl-sources").write_text("other")
+    compiling.discard_stale(tmp_path)
+    assert not stale[0].exists()
+    assert (cpu.CACHE / "minidl-sources").exists()
+
+
+def test_scratch_is_given_back():
+    first = compiling.scratch("test", 100, np.dtype(np.float32))
+    assert np.shares_memory(first, compiling.scratch("test", 50, np.dtype(np.float32)))
+    compiling.free_scratch()
+    assert not np.shares_memory(first, compiling.scratch("test", 100, np.dtype(np.float32)))
 
 
 def train(seed, results):

@@ -5,8 +5,13 @@ Kernels are serial and release the interpreter lock; `threads.split` runs them o
 
 from __future__ import annotations
 
+import mmap
 import sys
 import threading
+import weakref
+import zlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -14,12 +19,13 @@ import numpy as np
 from numba.core import event
 
 from ...backend import Array
+from ...files import write_atomically
 
 # No `nnan` or `reassoc`: nan and inf mean what they mean, and sums keep their order.
 jit: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
-_memory = threading.local()
+SMALL = 100_000  # numbers for which one call in one thread is the fastest
 
 
 class _Notice(event.Listener):
@@ -49,10 +55,67 @@ def ready(*arrays: Array) -> bool:
     return all([a.dtype == first for a in arrays[1:]])
 
 
+def folding(rows: int, columns: int) -> int:
+    """How many rows to take as one longer row, so that inner loops over few columns are worth their start."""
+    k = 1
+    while rows * columns >= SMALL and columns * k < 64 and rows % (2 * k) == 0:
+        k *= 2
+    return k
+
+
+def discard_stale(folder: Path) -> None:
+    """Delete what was compiled from other sources than these, from the folder where Numba keeps it.
+
+    Numba looks at the file of a kernel only, not at those whose functions and constants went into it.
+    """
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    stamp = f"{zlib.crc32(b''.join(source.read_bytes() for source in sources)):08x}"
+    note = folder / "minidl-sources"
+    try:
+        if note.is_file() and note.read_text(encoding="ascii") == stamp:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for compiled in (*folder.glob("*.nbi"), *folder.glob("*.nbc")):
+            compiled.unlink(missing_ok=True)
+        write_atomically(note, _text(stamp))
+    except OSError:
+        pass  # a folder that cannot be written is not written by Numba either
+
+
+def _text(content: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_text(content, encoding="ascii")
+
+    return write
+
+
+class _Buffers:
+    """Those of one thread, by name."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Array] = {}
+        _everyones.add(self)
+
+
+class _Mine(threading.local):
+    def __init__(self) -> None:
+        self.buffers = _Buffers()
+
+
+_everyones: weakref.WeakSet[_Buffers] = weakref.WeakSet()
+_mine = _Mine()
+
+
 def scratch(name: str, size: int, dtype: Any) -> Array:
     """Uninitialised memory for `size` numbers, the same at each call in a thread: its pages stay mapped."""
-    buffer = getattr(_memory, name, None)
+    buffers = _mine.buffers.by_name
+    buffer = buffers.get(name)
     if buffer is None or buffer.nbytes < size * dtype.itemsize:
-        buffer = np.empty(size * dtype.itemsize, np.uint8)
-        setattr(_memory, name, buffer)
+        buffer = buffers[name] = np.frombuffer(mmap.mmap(-1, size * dtype.itemsize), np.uint8)
     return buffer[: size * dtype.itemsize].view(dtype)
+
+
+def free_scratch() -> None:
+    """Give back the memory that kernels keep from call to call; they take it again when they need it."""
+    for buffers in list(_everyones):
+        buffers.by_name.clear()

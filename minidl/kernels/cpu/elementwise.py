@@ -12,7 +12,7 @@ import numpy as np
 from ...backend import Array
 from .. import reference
 from ..threads import split
-from .compiling import jit, ready
+from .compiling import folding, jit, ready
 
 LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 
@@ -153,8 +153,9 @@ def _bias_activation_grad(dy, y, g, sums, slope):
 def activate_rows(y: Array, b: Array | None, slope: float | None) -> None:
     """`bias_activation` in this thread alone, on contiguous rows of the twins' dtypes."""
     if b is not None or slope is not None:
-        bias = np.zeros(y.shape[1], y.dtype) if b is None else np.ascontiguousarray(b)
-        _add_and_activate(y, bias, y.dtype.type(slope or 0), slope is None)
+        bias, k = np.zeros(y.shape[1], y.dtype) if b is None else np.ascontiguousarray(b), folding(*y.shape)
+        wide = y.reshape(-1, k * len(bias))
+        _add_and_activate(wide, np.tile(bias, k) if k > 1 else bias, y.dtype.type(slope or 0), slope is None)
 
 
 def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:
@@ -168,11 +169,13 @@ def bias_activation_grad(dy: Array, y: Array, slope: float) -> tuple[Array, Arra
     if not ready(dy, y):
         return reference.bias_activation_grad(dy, y, slope)
     dy, y, slope = np.ascontiguousarray(dy), np.ascontiguousarray(y), y.dtype.type(slope)
-    g = np.empty_like(dy)
+    g, k = np.empty_like(dy), folding(*dy.shape)
+    wide_dy, wide_y, wide_g = (a.reshape(-1, k * dy.shape[1]) for a in (dy, y, g))
 
     def share(start: int, stop: int) -> Array:
-        sums = np.zeros(dy.shape[1])
-        _bias_activation_grad(dy[start:stop], y[start:stop], g[start:stop], sums, slope)
+        sums = np.zeros(wide_g.shape[1])
+        _bias_activation_grad(wide_dy[start:stop], wide_y[start:stop], wide_g[start:stop], sums, slope)
         return sums
 
-    return g, sum(split(share, len(dy), 0.7 * dy.size)).astype(dy.dtype)
+    total: Any = sum(split(share, len(wide_g), 0.7 * dy.size))
+    return g, total.reshape(k, -1).sum(axis=0).astype(dy.dtype)

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ...backend import Array
 from .. import reference
 from ..threads import split
-from .compiling import jit, ready
+from .compiling import folding, jit, ready
 
 ALONE = 2**18  # multiplications up to which BLAS keeps to one thread by itself
 
@@ -31,15 +33,16 @@ def _sum_rows(x, sums):
 def sum_rows(x: Array) -> Array:
     if not ready(x) or x.ndim != 2:
         return reference.sum_rows(x)
-    x = np.ascontiguousarray(x)
+    k = folding(*x.shape)
+    wide = np.ascontiguousarray(x).reshape(-1, k * x.shape[1])
 
     def share(start: int, stop: int) -> Array:
-        sums = np.zeros(x.shape[1])
-        _sum_rows(x[start:stop], sums)
+        sums = np.zeros(wide.shape[1])
+        _sum_rows(wide[start:stop], sums)
         return sums
 
-    total = split(share, len(x), 0.3 * x.size)
-    return (total[0] if len(total) == 1 else sum(total)).astype(x.dtype)
+    total: Any = sum(split(share, len(wide), 0.3 * x.size))
+    return total.reshape(k, -1).sum(axis=0).astype(x.dtype)
 
 
 def matmul(a: Array, b: Array, into: Array | None = None) -> Array:

@@ -12,9 +12,7 @@ import numpy as np
 from ...backend import Array
 from .. import reference
 from ..threads import split
-from .compiling import jit, ready
-
-SMALL = 100_000  # numbers that one thread does in one call
+from .compiling import SMALL, folding, jit, ready
 
 
 @jit
@@ -131,19 +129,30 @@ def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, 
     if x.size < SMALL:
         _in_one_piece(x, gamma, beta, eps, y, mean, inverse_std, var)
         return y, mean, inverse_std, var
-    shift = np.empty_like(mean)
+    shift, k = np.empty_like(mean), folding(*x.shape)
     _shift(x, shift)
+    wide, out, wide_shift = x.reshape(-1, k * len(shift)), y.reshape(-1, k * len(shift)), np.tile(shift, k)
 
     def sums(start: int, stop: int) -> Array:
-        total = np.zeros((2, len(shift)))
-        _moments(x[start:stop], shift, *total)
+        total = np.zeros((2, wide.shape[1]))
+        _moments(wide[start:stop], wide_shift, *total)
         return total
 
-    total: Any = sum(split(sums, len(x), 0.5 * x.size))
-    _finish(x, shift, *total, eps, mean, inverse_std, var)
-    columns = mean, gamma * inverse_std, beta
-    split(lambda i, j: _normalise(x[i:j], *columns, y[i:j]), len(x), 0.5 * x.size)
+    total: Any = sum(split(sums, len(wide), 0.5 * x.size))
+    _finish(x, shift, *total.reshape(2, k, -1).sum(axis=1), eps, mean, inverse_std, var)
+    columns = [np.tile(a, k) for a in (mean, gamma * inverse_std, beta)]
+    split(lambda i, j: _normalise(wide[i:j], *columns, out[i:j]), len(wide), 0.5 * x.size)
     return y, mean, inverse_std, var
+
+
+def normalise(x: Array, mean: Array, scale: Array, beta: Array) -> Array:
+    if not ready(x, mean, scale, beta):
+        return reference.normalise(x, mean, scale, beta)
+    x, y, k = np.ascontiguousarray(x), np.empty(x.shape, x.dtype), folding(*x.shape)
+    columns = [np.tile(a, k) for a in (mean, scale, beta)]
+    wide, out = x.reshape(-1, k * len(mean)), y.reshape(-1, k * len(mean))
+    split(lambda i, j: _normalise(wide[i:j], *columns, out[i:j]), len(wide), 0.5 * x.size)
+    return y
 
 
 def batch_norm_grad(
@@ -157,14 +166,19 @@ def batch_norm_grad(
     if x.size < SMALL:
         _grad_in_one_piece(dy, x, mean, inverse_std, gamma, dx, dgamma, dbeta)
         return dx, dgamma, dbeta
+    k = folding(*x.shape)
+    wide_dy, wide, out = (a.reshape(-1, k * len(mean)) for a in (dy, x, dx))
+    wide_mean = np.tile(mean, k)
 
     def sums(start: int, stop: int) -> Array:
-        total = np.zeros((2, len(mean)))
-        _gradient_sums(dy[start:stop], x[start:stop], mean, *total)
+        total = np.zeros((2, wide.shape[1]))
+        _gradient_sums(wide_dy[start:stop], wide[start:stop], wide_mean, *total)
         return total
 
-    total: Any = sum(split(sums, count, 0.7 * x.size))
-    _finish_grad(count, *total, inverse_std, dgamma, dbeta)
-    columns = mean, gamma * inverse_std, dbeta / count, dgamma * inverse_std / count
-    split(lambda i, j: _normalise_grad(dy[i:j], x[i:j], *columns, dx[i:j]), count, 0.7 * x.size)
+    total: Any = sum(split(sums, len(wide), 0.7 * x.size))
+    _finish_grad(count, *total.reshape(2, k, -1).sum(axis=1), inverse_std, dgamma, dbeta)
+    rest = gamma * inverse_std, dbeta / count, dgamma * inverse_std / count
+    columns = wide_mean, *(np.tile(a, k) for a in rest)
+    loop = _normalise_grad
+    split(lambda i, j: loop(wide_dy[i:j], wide[i:j], *columns, out[i:j]), len(wide), 0.7 * x.size)
     return dx, dgamma, dbeta

@@ -18,7 +18,7 @@ from . import winograd_3x3, winograd_5x5
 from .compiling import scratch
 from .winograd_bands import SPACING
 
-BLOCK_TILES = 128  # tiles transformed at once
+BLOCK_TILES, BLOCK_CHANNELS = 128, 64  # tiles transformed at once, of so many channels; more of fewer
 
 
 class Tile(NamedTuple):
@@ -127,11 +127,14 @@ def grad_weight(dy: Array, x: Array, pads: Pads, dw: Array, tile: Tile) -> None:
         for first, last, tiles in _blocks(start, stop, tx, max(c, f)):
             tile.from_image(lines, v, n, h, pads[0][0], pads[1][0], ty, tx, c, first, last)
             tile.from_gradient(lines_of_dy, z, oh, ty, tx, f, first, last)
-            seen = _matrices(v, count, tiles, c).transpose(0, 2, 1)
+            seen, graded = _matrices(v, count, tiles, c).transpose(0, 2, 1), _matrices(z, count, tiles, f)
             if first == start:
-                np.matmul(seen, _matrices(z, count, tiles, f), out=total)
-            else:
-                total += seen @ _matrices(z, count, tiles, f)
+                np.matmul(seen, graded, out=total)
+            elif c * f < 10_000:
+                total += seen @ graded
+            else:  # one position after the other: the summand stays in the cache
+                for position in range(count):
+                    total[position] += seen[position] @ graded[position]
         return total
 
     shares: Any = split(share, n * ty, 0.01 * count * n * ty * tx * c * f, products=True)
@@ -163,7 +166,8 @@ def plain(x: Array, w: Array, pads: Pads, tile: Tile) -> Array:
 
 def _blocks(start: int, stop: int, tx: int, channels: int) -> Any:
     """(first band, last band, tiles) that are transformed at once."""
-    step = max(min(BLOCK_TILES, SPACING // channels) // tx, 1)
+    tiles = min(max(BLOCK_TILES, BLOCK_TILES * BLOCK_CHANNELS // channels), SPACING // channels)
+    step = max(tiles // tx, 1)
     for first in range(start, stop, step):
         last = min(first + step, stop)
         yield first, last, (last - first) * tx

@@ -14,7 +14,7 @@ import numpy as np
 
 from .compiling import jit
 
-SPACING = 131072 + 80  # of positions; no power of two, or they would compete for the same places in the cache
+SPACING = 65536 + 80  # of positions; no power of two, or they would compete for the same places in the cache
 LINE = 16384  # numbers in the longest line of a band
 MOST = 2048  # channels
 
