@@ -4,7 +4,8 @@ python -m benchmarks.train_step [--peers torch,keras,...] [--cases cnn,mlp,...] 
 
 Each contestant runs in its own process, a second at a time, in turn with the others, on as many threads; so a
 machine that slows down slows all of them. Before that, all must find the same losses from the same weights.
-The last lines of a case say what the matrix products alone would take at the rate that NumPy reached in between.
+The curve over batch sizes is beside PyTorch only. The last line of a case
+says what the matrix products alone would take at the rate that NumPy reached in between.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.networks import CASES, Case
+from benchmarks.networks import CASES, SCALING, Case
 from benchmarks.peers.with_gemm import SIZE
 from minidl.environment import environment
 
@@ -139,9 +140,7 @@ def table(name: str, result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--peers", default=",".join(p for p in PEERS if p not in ("gemm", "minidl_reference"))
-    )
+    parser.add_argument("--peers", default=",".join(p for p in PEERS if p != "gemm"))
     parser.add_argument("--cases", default="*", help="names or patterns, by commas: " + ", ".join(CASES))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each contestant in each round")
@@ -158,7 +157,9 @@ def main() -> None:
     print(f"{facts['cpu']}, {options.threads} threads, Python {facts['python']}, {facts['blas']}")
     results: dict[str, Any] = {}
     for name in chosen:
-        results[name] = measure(CASES[name], peers, options.rounds, options.seconds, options.threads)
+        case = CASES[name]
+        beside = [p for p in peers if case not in SCALING or p == "minidl" or p.startswith("torch")]
+        results[name] = measure(case, beside, options.rounds, options.seconds, options.threads)
         print(table(name, results[name]), flush=True)
     if options.json:
         record = {"environment": facts, "threads": options.threads, "cases": results}
