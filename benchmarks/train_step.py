@@ -35,7 +35,9 @@ PEERS = {
     "jax": ("jax", {}),
     "gemm": ("gemm", {}),
 }
-TOLERANCE = 2e-3  # of the losses after one and two updates: float32, and Adam divides by small roots
+# Of the losses before any update, after one and after two. Adam's first steps move each weight by the learning
+# rate whatever the size of its gradient, so that rounding decides where gradients are all but zero.
+TOLERANCES = 1e-4, 2e-3, 2e-2
 
 
 class Contestant:
@@ -111,8 +113,8 @@ def compare_losses(case: Case, contestants: list[Contestant]) -> None:
     """Equal weights must give equal losses, before and after updates; otherwise times mean nothing."""
     expected = contestants[0].losses
     for other in contestants[1:]:
-        for a, b in zip(expected, other.losses, strict=True):
-            if not abs(a - b) <= TOLERANCE * max(abs(a), abs(b)):
+        for a, b, tolerance in zip(expected, other.losses, TOLERANCES, strict=True):
+            if not abs(a - b) <= tolerance * max(abs(a), abs(b)):
                 raise RuntimeError(
                     f"{case.name}: losses differ: minidl {expected}, {other.peer} {other.losses}"
                 )
