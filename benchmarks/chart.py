@@ -53,6 +53,7 @@ def _ratios(ax: Any, cases: dict[str, Any], peers: list[str]) -> None:
     ax.set_yticks([row * step + (len(peers) - 1) / 2 for row in range(len(cases))], titles, fontsize=8)
     ax.axvline(1, color="black", linewidth=0.8)
     ax.set(xlim=(0, LONGEST + 0.25), xlabel="time / time of PyTorch's faster mode (shorter is faster)")
+    ax.margins(y=0.01)
     ax.invert_yaxis()
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(peers))

@@ -2,7 +2,7 @@
 
 python -m benchmarks.ops [--json FILE]
 
-The three take turns, call by call, in one process; PyTorch's threads are told not to wait by spinning.
+The three take turns in one process; PyTorch's threads are told not to wait by spinning.
 """
 
 from __future__ import annotations
@@ -97,15 +97,18 @@ def _in_torch(**arrays: np.ndarray) -> Any:
     return argparse.Namespace(**tensors)
 
 
-def milliseconds(functions: list[Callable[[], Any]], repeats: int = 15) -> list[float]:
-    """Median time of a call of each, taking turns, after two to warm up."""
+def milliseconds(functions: list[Callable[[], Any]], rounds: int = 4, calls: int = 5) -> list[float]:
+    """Median time of a call of each, a few calls at a time in turn; a pause lets the threads of the last go to sleep."""
     times: list[list[float]] = [[] for _ in functions]
-    for _ in range(repeats + 2):
+    for _ in range(rounds):
         for function, mine in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            mine.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(mine[2:]) for mine in times]
+            time.sleep(0.1)
+            for call in range(calls + 1):
+                start = time.perf_counter()
+                function()
+                if call:
+                    mine.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(mine) for mine in times]
 
 
 def main() -> None:

@@ -35,9 +35,10 @@ PEERS = {
     "jax": ("jax", {}),
     "gemm": ("gemm", {}),
 }
-# Of the losses before any update, after one and after two. Adam's first steps move each weight by the learning
+# Of the losses before any update, after one and after two. Before: PyTorch's batch norm of 2.8 million numbers a
+# channel is off by 2e-4 (batch 4096, against float64). After: Adam's first steps move each weight by the learning
 # rate whatever the size of its gradient, so that rounding decides where gradients are all but zero.
-TOLERANCES = 1e-4, 2e-3, 2e-2
+TOLERANCES = 1e-3, 2e-3, 2e-2
 
 
 class Contestant:
@@ -163,9 +164,10 @@ def main() -> None:
         beside = [p for p in peers if case not in SCALING or p == "minidl" or p.startswith("torch")]
         results[name] = measure(case, beside, options.rounds, options.seconds, options.threads)
         print(table(name, results[name]), flush=True)
+        if options.json:  # after each case: a run takes half an hour
+            record = {"environment": facts, "threads": options.threads, "cases": results}
+            options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if options.json:
-        record = {"environment": facts, "threads": options.threads, "cases": results}
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         from benchmarks.chart import bars
 
         bars(record, options.json.with_suffix(".png"))
