@@ -1,14 +1,18 @@
-"""The command line: ``python -m minidl info`` and ``python -m minidl datasets list | get | verify | path``."""
+"""The command line: ``python -m minidl info | inspect | convert``, and ``datasets list | get | verify | path``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ._version import __version__
+from .backend import checksum
 from .data import DataError, get, list_datasets, path, verify
 from .info import info
+from .weights import WeightsError, read, save
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,10 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         return parsed.run(parsed)
+    except WeightsError as error:
+        print(f"minidl: {error}", file=sys.stderr)
+        return 1
     except ValueError as error:  # an unknown name
         print(f"minidl: {error}", file=sys.stderr)
         return 2
-    except DataError as error:
+    except (DataError, OSError) as error:
         print(f"minidl: {error}", file=sys.stderr)
         return 1
 
@@ -30,6 +37,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     machine = commands.add_parser("info", help="processor, BLAS, kernels, GPU, folders, and what is missing")
     machine.set_defaults(run=_info)
+    shown = commands.add_parser("inspect", help="names, shapes and checksums in a file of weights")
+    shown.add_argument("file", help="safetensors, npz, Keras's .h5 or .keras, PyTorch's .pth")
+    shown.add_argument("--json", action="store_true", help="for other programs")
+    shown.set_defaults(run=_inspect)
+    converted = commands.add_parser(
+        "convert", help="write the weights of another framework as safetensors or npz"
+    )
+    converted.add_argument("file", help="as for inspect")
+    converted.add_argument("to", help="a name that ends in .safetensors or .npz")
+    converted.set_defaults(run=_convert)
     datasets = commands.add_parser("datasets", help="find, download and check data sets")
     actions = datasets.add_subparsers(required=True, metavar="ACTION")
     for name, run, text in (
@@ -52,6 +69,38 @@ def _info(parsed: argparse.Namespace) -> int:
         print(f"{name:<{width}}  {value}")
     for line in advice:
         print(f"- {line}")
+    return 0
+
+
+def _inspect(parsed: argparse.Namespace) -> int:
+    arrays = read(parsed.file)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "shape": list(a.shape),
+            "dtype": str(a.dtype),
+            "bytes": a.nbytes,
+            "crc32": f"{checksum(a):08x}",
+        }
+        for name, a in arrays.items()
+    ]
+    if parsed.json:
+        print(json.dumps({"file": parsed.file, "origin": arrays.origin, "arrays": rows}, indent=1))
+        return 0
+    table = [("NAME", "SHAPE", "DTYPE", "BYTES", "CRC32")]
+    table += [(r["name"], str(tuple(r["shape"])), r["dtype"], f"{r['bytes']:,}", r["crc32"]) for r in rows]
+    widths = [max(len(line[i]) for line in table) for i in range(5)]
+    for name, shape, dtype, size, crc in table:
+        print(f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {dtype:<{widths[2]}}  {size:>{widths[3]}}  {crc}")
+    numbers = sum(a.size for a in arrays.values())
+    print(f"{len(rows)} arrays, {numbers:,} numbers, {sum(a.nbytes for a in arrays.values()):,} bytes")
+    return 0
+
+
+def _convert(parsed: argparse.Namespace) -> int:
+    arrays = read(parsed.file)
+    save(dict(arrays), parsed.to)
+    print(f"{len(arrays)} arrays written to {parsed.to}")
     return 0
 
 

@@ -98,8 +98,14 @@ def window_pads(
             total = max((-(-length // s) - 1) * s + (k - 1) * d + 1 - length, 0)
             pads.append((total // 2, total - total // 2))
         return (pads[0], pads[1])
+    if padding == "ceil":
+        ends = []
+        for length, k, s, d in zip(size, kernel, strides, dilation, strict=True):
+            reach = (k - 1) * d + 1
+            ends.append((0, max(-(-(length - reach) // s), 0) * s + reach - length))
+        return ((0, max(ends[0][1], 0)), (0, max(ends[1][1], 0)))
     if isinstance(padding, str):
-        raise ShapeError(f"{op}: padding must be 'valid', 'same' or integers, got {padding!r}")
+        raise ShapeError(f"{op}: padding must be 'valid', 'same', 'ceil' or integers, got {padding!r}")
     sides: tuple[Any, ...] = tuple(padding) if isinstance(padding, (tuple, list)) else (padding, padding)
     if len(sides) != 2:
         raise ShapeError(f"{op}: padding must be one integer or two sides, got {padding!r}")

@@ -10,6 +10,7 @@ import numpy as np
 from . import ops, rng
 from .autograd import Tensor
 from .backend import Array, to_device, to_numpy
+from .caching import on_features
 from .callbacks import Callback, History, ProgressBar, Run
 from .checks import positive_integer
 from .data.batches import batches
@@ -41,6 +42,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     seed: int = 0,
     augment: Callable[[Array, np.random.Generator], Array] | None = None,
+    cache_frozen: bool = False,
     verbose: int = 1,
 ) -> History:
     """Train a model.
@@ -66,6 +68,9 @@ def fit(
         Of shuffling, augmentation and dropout: the same seed gives the same run.
     augment : function, optional
         ``augment(batch, rng) -> batch`` on each training batch; see `minidl.data`.
+    cache_frozen : bool
+        Compute what the frozen first layers make of each sample once, and train the rest on that. Needs a
+        Sequential whose first layers are frozen and draw no random numbers, and no `augment`.
     verbose : 0 or 1
         1 shows a progress bar on a terminal, else one line an epoch.
 
@@ -90,7 +95,11 @@ def fit(
         raise TypeError(
             f"fit: optimizer must be an Optimizer such as dl.optim.Adam(model), got {optimizer!r}"
         )
-    loss_function, device = _loss(loss), _device(model)
+    loss_function, device, trained = _loss(loss), _device(model), model
+    if cache_frozen:
+        if augment is not None:
+            raise ValueError("fit: cache_frozen=True sees each sample once, so augment must be None")
+        trained, x, validation_data = on_features(model, x, validation_data, epochs, verbose)
     steps = -(-len(x) // batch_size)
     run = Run(model, optimizer, epochs, steps, verbose)
     history = History()
@@ -114,9 +123,9 @@ def fit(
                 if augment is not None:
                     xb = augment(xb, rng.generator(seed, "augment", epoch, step))
                 optimizer.epoch = epoch + step / steps
-                _start_step(model, seed, epoch * steps + step)
+                _start_step(trained, seed, epoch * steps + step)
                 batch = to_device(xb, device), to_device(yb, device)
-                logs = train_step(model, optimizer, loss_function, *batch, average)
+                logs = train_step(trained, optimizer, loss_function, *batch, average)
                 for callback in everyone:
                     callback.on_batch_end(step, logs)
                 if run.stop:
@@ -124,7 +133,7 @@ def fit(
             optimizer.epoch = float(epoch + 1)
             logs = average.logs()
             if validation_data is not None:
-                results = evaluate(model, *validation_data, batch_size=max(batch_size, 256), loss=loss)
+                results = evaluate(trained, *validation_data, batch_size=max(batch_size, 256), loss=loss)
                 logs |= {f"val_{key}": value for key, value in results.items()}
             for callback in everyone:
                 callback.on_epoch_end(epoch, logs)

@@ -71,6 +71,16 @@ def resize(x, height, width):
     return y
 
 
+def adaptive(x, height, width):
+    """Bin by bin."""
+    n, h, w, c = x.shape
+    y = np.zeros((n, height, width, c))
+    for i, j in np.ndindex(height, width):
+        rows = slice(i * h // height, -(-(i + 1) * h // height))
+        y[:, i, j] = x[:, rows, j * w // width : -(-(j + 1) * w // width)].mean((1, 2))
+    return y
+
+
 def leaky(x):
     return np.where(x > 0, x, 0.01 * x)
 
@@ -170,6 +180,10 @@ CASES = [
     case("dense-no-bias", ops.dense, (3, 4), (4, 2), ref=np.matmul),
     # images
     case("conv2d", ops.conv2d, PIXELS, (3, 2, 2, 3), (3,), ref=conv2d),
+    case("adaptive_avg_pool2d", lambda x: ops.adaptive_avg_pool2d(x, (2, 4)), PIXELS, ref=lambda x: adaptive(x, 2, 4)),
+    case("adaptive_avg_pool2d-larger", lambda x: ops.adaptive_avg_pool2d(x, (7, 6)), PIXELS, ref=lambda x: adaptive(x, 7, 6)),
+    case("max_pool2d-ceil", lambda x: ops.max_pool2d(x, 2, strides=(2, 3), padding="ceil"), (2, 5, 6, 2),
+         ref=lambda x: np.stack([np.stack([x[:, 2 * i : 2 * i + 2, 3 * j : 3 * j + 2].max((1, 2)) for j in range(3 - 1)], 1) for i in range(3)], 1)),
     case("conv2d-relu", lambda *a: ops.conv2d(*a, activation="relu"), PIXELS, (3, 2, 2, 3), (3,), ref=lambda *a: np.maximum(conv2d(*a), 0)),
     case("conv2d-leaky", lambda x, w: ops.conv2d(x, w, activation="leaky_relu"), PIXELS, (3, 2, 2, 3), ref=lambda *a: leaky(conv2d(*a))),
     case("conv2d-winograd2", lambda x, w, b: ops.conv2d(x, w, b, padding=1, algorithm="winograd2"), PIXELS, (3, 3, 2, 3), (3,),

@@ -33,6 +33,7 @@ FLOORS = {
     "layers": 4,
     "optim": 5,
     "weights": 5,
+    "models": 5.5,
     "inspect": 5,
     "info": 5,
     "metrics": 5,
@@ -40,6 +41,7 @@ FLOORS = {
     "plot": 6,
     "report": 6.5,
     "callbacks": 7,
+    "caching": 7.5,
     "train": 8,
     "cli": 9,
     "__main__": 10,
@@ -50,7 +52,9 @@ ONLY_IN = {
     "numba": {"kernels/cpu/compiling.py", "kernels/cpu/masks.py"},
     "threadpoolctl": {"environment.py", "kernels/threads.py"},
     "matplotlib": {"plot.py", "data/glyphs.py"},
+    "onnx": {"weights/onnx_export.py", "weights/onnx_nodes.py"},
     "scipy": {"data/formats.py"},
+    "h5py": {"weights/keras_file.py", "weights/reading.py"},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -39,6 +40,25 @@ def test_info_says_what_is_missing(capsys, monkeypatch):
     assert "plain NumPy" in out
     assert "numba and threadpoolctl: pip install 'minidl[fast]'" in out
     assert "which is no folder" in out
+
+
+def test_convert_and_inspect(capsys, tmp_path):
+    import numpy as np
+
+    source, target = tmp_path / "w.npz", str(tmp_path / "w.safetensors")
+    np.savez(source, **{"fc.weight": np.ones((2, 3), np.float32), "fc.bias": np.zeros(3)})
+    assert main(["convert", str(source), target]) == 0
+    assert main(["inspect", target]) == 0
+    out = capsys.readouterr().out
+    assert "2 arrays, 9 numbers, 48 bytes" in out
+    assert "fc.weight  (2, 3)  float32" in out
+    assert main(["inspect", target, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in record["arrays"]] == ["fc.bias", "fc.weight"]
+    assert main(["inspect", str(tmp_path / "none")]) == 1
+    (tmp_path / "bad").write_bytes(b"?")
+    assert main(["inspect", str(tmp_path / "bad")]) == 1
+    assert "cannot read weights from" in capsys.readouterr().err
 
 
 def test_list(capsys):

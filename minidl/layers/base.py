@@ -46,6 +46,7 @@ class Layer(Tree):
     training: bool = True
     _built = False
     _frozen = False
+    _frozen_norm = "inference"  # what frozen batch norm does in training
     _seed = 0
     _path: str | None = None
     _named_at = -1
@@ -98,6 +99,7 @@ class Layer(Tree):
                 layer._path, layer._seed = path, self._seed
                 layer._build_dtype, layer._build_device = self._build_dtype, self._build_device
                 layer._frozen = layer._frozen or self._frozen
+                layer._frozen_norm = self._frozen_norm if self._frozen else layer._frozen_norm
         self._named_at = Tree.structure
 
     def add_parameter(
@@ -123,20 +125,39 @@ class Layer(Tree):
         """Switch to inference: batch norm uses its running averages, dropout does nothing."""
         return self.train(False)
 
-    def freeze(self) -> Layer:
-        """Stop training this layer and all below; frozen batch norm works as in inference."""
-        return self._set_frozen(True)
+    def freeze(self, *patterns: str, batch_norm: str = "inference") -> Layer:
+        """Stop training this layer and all below.
 
-    def unfreeze(self) -> Layer:
-        """Undo `freeze`."""
-        return self._set_frozen(False)
+        Parameters
+        ----------
+        *patterns : str
+            Only the layers whose path matches one of these, and all below them: ``freeze("block[1-4]*")``.
+        batch_norm : "inference", "batch" or "update"
+            What frozen batch norm does in training: use its running averages (Keras since 2.3); normalise by
+            the batch and keep the averages (Keras 2.1.3 to 2.2); or update them as well (Keras before).
 
-    def _set_frozen(self, frozen: bool) -> Layer:
-        for _, layer in self.named_layers():
-            layer._frozen = frozen
-        for parameter in self.parameters():
-            parameter.requires_grad = not frozen
-            parameter.grad = None
+        Raises
+        ------
+        ValueError
+            A pattern matches nothing, or an unknown mode.
+        """
+        if batch_norm not in ("inference", "batch", "update"):
+            raise ValueError(
+                f"freeze: batch_norm must be 'inference', 'batch' or 'update', got {batch_norm!r}"
+            )
+        return self._set_frozen(True, patterns, batch_norm)
+
+    def unfreeze(self, *patterns: str) -> Layer:
+        """Undo `freeze`, for all layers or for those whose path matches a pattern."""
+        return self._set_frozen(False, patterns)
+
+    def _set_frozen(self, frozen: bool, patterns: tuple[str, ...], batch_norm: str = "inference") -> Layer:
+        for top in self.find_layers(*patterns) if patterns else [self]:
+            for _, layer in top.named_layers():
+                layer._frozen, layer._frozen_norm = frozen, batch_norm
+            for parameter in top.parameters():
+                parameter.requires_grad = not frozen
+                parameter.grad = None
         Tree.structure += 1
         return self
 

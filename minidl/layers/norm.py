@@ -14,7 +14,7 @@ from .base import Layer, Parameter
 class BatchNorm(Layer):
     """Normalise each channel over the batch (Ioffe and Szegedy, ICML 2015), (..., C) -> (..., C).
 
-    In inference, or frozen, the running averages are used and not updated.
+    In inference the running averages are used and not updated; frozen too, unless `freeze` says otherwise.
 
     Parameters
     ----------
@@ -48,6 +48,8 @@ class BatchNorm(Layer):
         self.running_var = xp.ones(channels, dtype=self._build_dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        training = self.training and not self._frozen
-        averages = self.running_mean, self.running_var
-        return ops.batch_norm(x, self.gamma, self.beta, *averages, training, self.momentum, self.eps)
+        mode = self._frozen_norm if self._frozen else "update"
+        training = self.training and mode != "inference"
+        kept = training and mode == "batch"
+        mean, var = (None, None) if kept else (self.running_mean, self.running_var)
+        return ops.batch_norm(x, self.gamma, self.beta, mean, var, training, self.momentum, self.eps)

@@ -58,3 +58,14 @@ class GlobalMaxPool2D(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.global_max_pool2d(x)
+
+
+class AdaptiveAvgPool2D(Layer):
+    """Average down to `output_size`, whatever the size, (N, H, W, C) -> (N, OH, OW, C)."""
+
+    def __init__(self, output_size: int | Pair, name: str | None = None):
+        super().__init__(name)
+        self.output_size = pair(output_size, "AdaptiveAvgPool2D: output_size")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.adaptive_avg_pool2d(x, self.output_size)

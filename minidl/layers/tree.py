@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -68,6 +69,20 @@ class Tree:
                 yield path, layer
                 below = [(f"{path}.{key}" if path else key, child) for key, child in layer.named_children()]
                 stack.extend(reversed(below))
+
+    def find_layers(self, *patterns: str) -> list[Any]:
+        """The layers below whose path matches a shell pattern such as "block[1-4]*".
+
+        Raises
+        ------
+        ValueError
+            A pattern matches none.
+        """
+        paths = {path: layer for path, layer in self.named_layers() if path}
+        for pattern in patterns:
+            if not fnmatch.filter(paths, pattern):
+                raise ValueError(f"no layer matches {pattern!r}; there are {', '.join(paths)}")
+        return [layer for path, layer in paths.items() if any(fnmatch.fnmatchcase(path, p) for p in patterns)]
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """(path, parameter) of all parameters, each once."""

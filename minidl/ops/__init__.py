@@ -32,7 +32,7 @@ from .loss import binary_cross_entropy, cross_entropy, cross_entropy_composed, m
 from .norm import batch_norm, batch_norm_composed
 from .pool import avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
 from .reduce import logsumexp, max, mean, min, sum, var
-from .resize import resize
+from .resize import adaptive_avg_pool2d, resize
 from .select import clip, maximum, minimum, where
 from .shape import concatenate, flatten, getitem, pad, reshape, transpose
 
@@ -55,7 +55,7 @@ OPERATORS.update(
 )
 
 __all__ = [
-    "abs", "add", "avg_pool2d", "batch_norm", "batch_norm_composed", "binary_cross_entropy", "cast", "clip",
+    "abs", "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm", "batch_norm_composed", "binary_cross_entropy", "cast", "clip",
     "concatenate", "conv2d", "cross_entropy", "cross_entropy_composed", "dense", "divide", "dropout",
     "elu", "exp", "flatten", "gelu", "getitem", "global_avg_pool2d", "global_max_pool2d", "leaky_relu",
     "log", "log_softmax", "logsumexp", "mae", "matmul", "max", "max_pool2d", "maximum", "mean", "min",

@@ -1,6 +1,20 @@
-"""Weights in files: the model's own, as safetensors or npz."""
+"""Weights in files: the model's own, and those of Keras and PyTorch."""
 
 from ..files import write_atomically
-from .own import WeightsError, check_suffix, load, read, save
+from .errors import WeightsError
+from .mapping import Report
+from .onnx_export import export_onnx
+from .own import check_suffix, load, save
+from .reading import Weights, read
 
-__all__ = ["WeightsError", "check_suffix", "load", "read", "save", "write_atomically"]
+__all__ = [
+    "Report",
+    "Weights",
+    "WeightsError",
+    "check_suffix",
+    "export_onnx",
+    "load",
+    "read",
+    "save",
+    "write_atomically",
+]

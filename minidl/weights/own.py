@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..backend import checksum
 from ..files import write_atomically
 from ..layers.base import Layer
-
-
-class WeightsError(ValueError):
-    """A weights file cannot be read: the message names the file and the reason."""
+from .errors import WeightsError
+from .mapping import Names, Report, fit_to_model
+from .reading import read
 
 
 def save(model: Layer | dict[str, Any], path: str | os.PathLike[str]) -> None:
@@ -25,13 +27,16 @@ def save(model: Layer | dict[str, Any], path: str | os.PathLike[str]) -> None:
     state = model.state_dict() if isinstance(model, Layer) else model
     # safetensors 0.8 writes strided arrays in memory order, that is transposed: make them contiguous
     arrays = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in state.items()}
+    arrays = {name: value.astype(value.dtype.newbyteorder("="), copy=False) for name, value in arrays.items()}
     for name, value in arrays.items():
         if value.dtype.kind not in "fiub":
             raise TypeError(f"save: {name!r} must be an array of numbers, got dtype {value.dtype}")
     if check_suffix(path) == ".safetensors":
         from safetensors.numpy import save_file
 
-        write_atomically(path, lambda temporary: save_file(arrays, temporary, {"format": "minidl"}))
+        sums = json.dumps({name: checksum(value) for name, value in arrays.items()})
+        metadata = {"format": "minidl", "crc32": sums}
+        write_atomically(path, lambda temporary: save_file(arrays, temporary, metadata))
     else:
         write_atomically(path, lambda temporary: _write_npz(temporary, arrays))
 
@@ -44,35 +49,54 @@ def check_suffix(path: str | os.PathLike[str]) -> str:
     return suffix
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays in a ``.safetensors`` or ``.npz`` file, by name.
+def load(
+    model: Layer,
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    strict: bool = True,
+    mapping: Names = None,
+    layout: str = "auto",
+    exclude: Sequence[str] = (),
+    skip_mismatch: bool = False,
+) -> Report:
+    """Overwrite the model's parameters and buffers from a file or a dict, all of them or none.
+
+    Parameters
+    ----------
+    source : path, or dict of arrays
+        See `read`. Values are found by the names of layers; if most are unknown, by their order.
+    strict : bool
+        Whether a value without a source, or a source without a place, is an error. False loads what there is.
+    mapping : dict or function, optional
+        The source's name for a layer's path, where names and order do not tell.
+    layout : "auto", "keras" or "torch"
+        The order of axes: filters (KH, KW, C, F) and (in, out) as here, or (F, C, KH, KW) and (out, in), with
+        images flattened channel by channel.
+    exclude : patterns of the model's paths, such as "head.*"
+        Values that keep what they have.
+    skip_mismatch : bool
+        Whether a value of another shape is left out instead of being an error.
+
+    Returns
+    -------
+    Report
+        What was missing, surplus, or of another shape.
 
     Raises
     ------
-    FileNotFoundError
-        There is no such file.
     WeightsError
-        It is neither format, or damaged.
+        The file cannot be read, or the values do not fit: one message lists every difference.
     """
-    with open(path, "rb") as file:
-        start = file.read(4)
-    try:
-        if start in (b"PK\x03\x04", b"PK\x05\x06"):  # a zip with members, and one without
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        from safetensors.numpy import load_file
-
-        return load_file(path)
-    except Exception as error:
-        raise WeightsError(
-            f"cannot read weights from {os.fspath(path)}: expected a whole .safetensors or .npz file, "
-            f"got {type(error).__name__}: {error}"
-        ) from error
-
-
-def load(model: Layer, source: str | os.PathLike[str] | dict[str, Any]) -> None:
-    """Overwrite the model's parameters and buffers from a file or a dict, all of them or none."""
-    model.load_state_dict(source if isinstance(source, dict) else read(source))
+    arrays = source if isinstance(source, Mapping) else read(source)
+    found, report = fit_to_model(model, arrays, mapping, layout, exclude)
+    problems = [f"wrong shape: {line}" for line in ([] if skip_mismatch else report.mismatched)]
+    if strict:
+        problems += [f"missing: {line}" for line in report.missing]
+        problems += [f"surplus: {line}" for line in report.surplus]
+    if problems:
+        count = f"load: nothing was loaded, {len(problems)} difference(s):\n  "
+        raise WeightsError(count + "\n  ".join(problems))
+    model.load_state_dict(model.state_dict() | found)
+    return report
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
