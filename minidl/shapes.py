@@ -87,7 +87,8 @@ def window_pads(
     """Padding in pixels, ((top, bottom), (left, right)), from any of the ways to write it.
 
     "valid" is no padding. "same" gives ceil(size / stride) outputs, the odd pixel at the bottom and
-    right (TensorFlow's rule). An integer or (vertical, horizontal) pads both sides alike;
+    right (TensorFlow's rule). "ceil" pads only there, so much that a last, partial window is seen too (Caffe's
+    rule, PyTorch's ceil_mode). An integer or (vertical, horizontal) pads both sides alike;
     ((top, bottom), (left, right)) is taken as it is.
     """
     if padding == "valid":
@@ -102,8 +103,9 @@ def window_pads(
         ends = []
         for length, k, s, d in zip(size, kernel, strides, dilation, strict=True):
             reach = (k - 1) * d + 1
-            ends.append((0, max(-(-(length - reach) // s), 0) * s + reach - length))
-        return ((0, max(ends[0][1], 0)), (0, max(ends[1][1], 0)))
+            last = max(-(-(length - reach) // s), 0) * s  # where the last window begins: inside the image
+            ends.append(max((last if last < length else last - s) + reach - length, 0))
+        return ((0, ends[0]), (0, ends[1]))
     if isinstance(padding, str):
         raise ShapeError(f"{op}: padding must be 'valid', 'same', 'ceil' or integers, got {padding!r}")
     sides: tuple[Any, ...] = tuple(padding) if isinstance(padding, (tuple, list)) else (padding, padding)

@@ -117,7 +117,7 @@ def conv2d(
     weight : Tensor, shape (KH, KW, C // groups, F)
     bias : Tensor, shape (F,), optional
     strides, dilation : int or (vertical, horizontal)
-    padding : "valid", "same", int, (vertical, horizontal) or ((top, bottom), (left, right))
+    padding : "valid", "same", "ceil", int, (vertical, horizontal) or ((top, bottom), (left, right))
         In pixels. "same" gives ceil(H / stride) rows, the odd one padded at the bottom and right as in
         TensorFlow; PyTorch's integer padding is the same integer here.
     groups : int

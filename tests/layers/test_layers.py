@@ -13,6 +13,7 @@ from minidl import ops
 from minidl.layers import (
     ELU,
     GELU,
+    AdaptiveAvgPool2D,
     AvgPool2D,
     BatchNorm,
     Conv2D,
@@ -105,6 +106,7 @@ TABLE = {
     "AvgPool2D-same": (lambda: AvgPool2D(3, 2, "same"), IMAGE, (3, 3, 2)),
     "AvgPool2D-count": (lambda: AvgPool2D(3, 2, 1, count_include_pad=True), IMAGE, (3, 3, 2)),
     "GlobalAvgPool2D": (GlobalAvgPool2D, IMAGE, (2,)),
+    "AdaptiveAvgPool2D": (lambda: AdaptiveAvgPool2D((2, 3)), IMAGE, (2, 3, 2)),
     "GlobalMaxPool2D": (GlobalMaxPool2D, IMAGE, (2,)),
     "Flatten": (Flatten, IMAGE, (60,)),
     "Reshape": (lambda: Reshape((2, 30)), IMAGE, (2, 30)),
@@ -138,7 +140,7 @@ CLASSES = {
     and issubclass(value, Layer)
     and value is not Layer
 }
-REQUIRED = {  # arguments without a default
+REQUIRED = {AdaptiveAvgPool2D: (2,),   # arguments without a default
     Dense: (2,), Conv2D: (2, 1), Reshape: ((-1,),), Resize: (2,), Normalize: (0.0, 1.0),
 }  # fmt: skip
 
