@@ -5,6 +5,7 @@ Read without PyTorch and without executing anything in them (see `torch_pickle`)
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from typing import Any, BinaryIO
@@ -60,12 +61,14 @@ def read_stream(file: BinaryIO) -> dict[str, np.ndarray]:
     ------
     RefusedError, OSError
     """
-    if load(file) != MAGIC:
+    whole = file.read()
+    stream = io.BytesIO(whole)  # reads no more than there is, whatever the file says
+    if load(stream) != MAGIC:
         raise RefusedError("a pickle that torch.save did not write")
-    load(file)  # the protocol's version
-    system = load(file)
+    load(stream)  # the protocol's version
+    system = load(stream)
     little = system.get("little_endian", True) if isinstance(system, dict) else True
-    content, keys = load(file), load(file)
+    content, keys = load(stream), load(stream)
     storages = {view.storage for _, view in _named_views(content)}
     sizes = {storage.key: storage for storage in storages}
     if len(sizes) != len(storages):
@@ -73,18 +76,19 @@ def read_stream(file: BinaryIO) -> dict[str, np.ndarray]:
     blocks: dict[str, np.ndarray] = {}
     for key in keys if isinstance(keys, list) else []:
         storage = sizes.get(key)
-        count = int.from_bytes(file.read(8), "little", signed=True)
+        count = int.from_bytes(stream.read(8), "little", signed=True)
         if storage is None or count != storage.size:
             raise RefusedError(f"storage {key!r} of {count} numbers, which no tensor expects")
-        data = file.read(count * _dtype(storage).itemsize)
-        blocks[key] = _numbers(data, storage, "little" if little else "big")
+        start = stream.tell()
+        end = stream.seek(count * _dtype(storage).itemsize, io.SEEK_CUR)
+        blocks[key] = _numbers(memoryview(whole)[start:end], storage, "little" if little else "big")
     missing = sorted(set(sizes) - set(blocks))
     if missing:
         raise RefusedError(f"no numbers for the storages {', '.join(missing[:5])}")
     return _arrays(content, lambda storage: blocks[storage.key])
 
 
-def _numbers(data: bytes, storage: Storage, order: str) -> np.ndarray:
+def _numbers(data: bytes | memoryview, storage: Storage, order: str) -> np.ndarray:
     dtype = _dtype(storage).newbyteorder("<" if order == "little" else ">")
     if len(data) < storage.size * dtype.itemsize:
         raise RefusedError(
