@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -80,12 +83,20 @@ def test_no_transposes_between_convolutions(tmp_path):
     assert kinds.count("Transpose") == 2  # into the first, and before flattening
 
 
+def example():
+    """The network of examples/mnist_cnn.py."""
+    code = Path(__file__).parents[2] / "examples/mnist_cnn.py"
+    return runpy.run_path(str(code))["build"](0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
         lambda: models.squeezenet("1.1", input_shape=(64, 64, 3)),
         lambda: models.vgg16(False, input_shape=(32, 32, 3)),
+        lambda: models.alexnet(input_shape=(130, 130, 3)),
+        example,
     ],
 )
 def test_models(make, rng, tmp_path):
