@@ -1,4 +1,4 @@
-"""Write the tables of ``benchmarks/README.md`` from recorded runs.
+"""Write the tables of ``benchmarks/README.md``, and a sentence of ``README.md``, from recorded runs.
 
 python -m benchmarks.update_readme [--check]
 """
@@ -17,7 +17,8 @@ from benchmarks.train_step import best_torch
 HERE = Path(__file__).parent
 README = HERE / "README.md"
 # The newest record of each kind.
-STEPS, TRAINING = (max((HERE / "results").glob(pattern)) for pattern in ("*-cores.json", "*-mnist-cnn.json"))
+KINDS = "*-cores.json", "*-mnist-cnn.json", "*-feature-cache.json"
+STEPS, TRAINING, FEATURES = (max((HERE / "results").glob(kind)) for kind in KINDS)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -103,29 +104,66 @@ def training(record: dict[str, Any]) -> str:
     return table(["seed", "minidl, s", "PyTorch, s", "ratio", "minidl", "PyTorch"], rows)
 
 
+def cached(record: dict[str, Any]) -> str:
+    """Seconds an epoch with and without features made once."""
+    head = ["", "through the network", "on features", "times faster", "accuracy", "on features"]
+    rows = []
+    for name, run in record["runs"].items():
+        slow, fast = run["seconds_an_epoch"]["uncached"], run["seconds_an_epoch"]["cached"]
+        accuracies = [f"{values[-1]:.2%}" for values in run["accuracy"].values()]
+        rows.append([name, f"{slow:.2f}", f"{fast:.3f}", f"{slow / fast:.0f}", *accuracies])
+    return table(head, rows)
+
+
+def speed(step_record: dict[str, Any], training_record: dict[str, Any]) -> str:
+    """The sentence of the front page."""
+    cases, runs = step_record["cases"], training_record["runs"]
+    over = {
+        name: cases[name]["peers"]["minidl"]["median_ms"] / (best_torch(cases[name]["peers"]) or 1)
+        for name in ("cnn", "vgg16", "lenet")
+    }
+    seconds = [statistics.mean(run["seconds"] for run in runs[name]) for name in ("minidl", "torch")]
+    return (
+        f"On two cores ({step_record['environment']['cpu']}) a training step of this network takes {over['cnn']:.2f} of "
+        f"PyTorch's time, ten epochs {seconds[0] / seconds[1]:.2f}, VGG16 forward {over['vgg16']:.2f}, LeNet with batches of "
+        f"four {over['lenet']:.2f}. [All figures](benchmarks/README.md), and where others are ahead."
+    )
+
+
+def filled(text: str, parts: dict[str, str]) -> str:
+    """`text` with each part between its two comments."""
+    for name, content in parts.items():
+        head, begin, rest = text.partition(f"<!-- {name}: begin -->")
+        _, end, tail = rest.partition(f"<!-- {name}: end -->")
+        text = f"{head}{begin}\n{content}\n{end}{tail}"
+    return text
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only say whether the page is up to date")
+    parser.add_argument("--check", action="store_true", help="only say whether the pages are up to date")
     check = parser.parse_args().check
-    step_record, training_record = (
-        json.loads(path.read_text(encoding="utf-8")) for path in (STEPS, TRAINING)
-    )
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (STEPS, TRAINING, FEATURES)]
     picture = f"![The same as bars, and the time an image by batch size](results/{STEPS.stem}.png)"
-    parts = {
-        "steps": f"{machine(step_record)}; {versions(step_record)}.\n\n{steps(step_record)}\n\n{picture}",
-        "scaling": scaling(step_record),
-        "training": f"{machine(training_record)}.\n\n{training(training_record)}",
+    pages = {
+        README: {
+            "steps": f"{machine(records[0])}; {versions(records[0])}.\n\n{steps(records[0])}\n\n{picture}",
+            "scaling": scaling(records[0]),
+            "training": f"{machine(records[1])}.\n\n{training(records[1])}",
+            "features": cached(records[2]),
+        },
+        HERE.parent / "README.md": {"speed": speed(records[0], records[1])},
     }
-    before = text = README.read_text(encoding="utf-8")
-    for name, content in parts.items():
-        head, _, rest = text.partition(f"<!-- {name}: begin -->")
-        _, _, tail = rest.partition(f"<!-- {name}: end -->")
-        text = f"{head}<!-- {name}: begin -->\n{content}\n<!-- {name}: end -->{tail}"
+    stale = []
+    for page, parts in pages.items():
+        before = page.read_text(encoding="utf-8")
+        text = filled(before, parts)
+        stale += [page.name] if text != before else []
+        if not check:
+            page.write_text(text, encoding="utf-8")
     if check:
-        print("up to date" if text == before else "benchmarks/README.md differs from the recorded runs")
-        return int(text != before)
-    README.write_text(text, encoding="utf-8")
-    return 0
+        print(f"differ from the recorded runs: {', '.join(stale)}" if stale else "up to date")
+    return int(check and bool(stale))
 
 
 if __name__ == "__main__":

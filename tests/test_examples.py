@@ -131,3 +131,10 @@ def test_readme_commands_are_found_by_ci(tmp_path):
         assert words in command
         assert str(tmp_path) in command
         assert ".venv" not in command
+
+
+def test_pages_of_benchmarks_are_generated():
+    """What README.md and benchmarks/README.md say of speed is in the recorded runs."""
+    command = [sys.executable, "-m", "benchmarks.update_readme", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -175,6 +175,9 @@ def test_choice_of_algorithm(monkeypatch):
     assert choice(3, 3, 1, 1) == "winograd2"
     assert choice(5, 5, 1, 1) == "im2col"
     assert choice(3, 3, 64, 64, algorithm="winograd4") == "winograd4"
+    monkeypatch.setenv("MINIDL_CONV", "fft")
+    with pytest.raises(ValueError, match=r"MINIDL_CONV must be one of auto, im2col, winograd4.*, got 'fft'"):
+        choice(3, 3, 64, 64)
 
 
 @pytest.mark.usefixtures("shared")

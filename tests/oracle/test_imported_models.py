@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
 
 def close(a, b):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
 
 
 def torch_alexnet(nn, classes=1000):

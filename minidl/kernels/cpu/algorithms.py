@@ -34,6 +34,9 @@ def choose(algorithm: str, weight: tuple[int, ...], out: Pair, strides: Pair, di
         return "im2col"
     if algorithm == "auto":
         algorithm = os.environ.get("MINIDL_CONV", "auto")
+        if algorithm not in ("auto", "im2col", *WINOGRAD):
+            known = ", ".join(("auto", "im2col", *WINOGRAD))
+            raise ValueError(f"MINIDL_CONV must be one of {known}, got {algorithm!r}")
     if algorithm != "auto":
         return algorithm if algorithm in possible else "im2col"
     even = channels[0] % 8 == channels[1] % 8 == 0
