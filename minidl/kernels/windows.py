@@ -142,7 +142,8 @@ def max_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads) -> tu
         if ky == kx == 0:
             y, where = seen.copy(), xp.zeros(seen.shape, dtype=offset_type)
             continue
-        xp.copyto(where, offset_type(ky * kernel[1] + kx), where=seen > y)
+        larger = (seen > y).astype(offset_type)
+        where += larger * (offset_type(ky * kernel[1] + kx) - where)  # unsigned numbers may wrap on the way
         y = xp.maximum(y, seen)
     return y, where
 

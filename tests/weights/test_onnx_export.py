@@ -59,7 +59,7 @@ def test_the_same_outputs(name, dtype, rng, tmp_path):
     export_onnx(model, tmp_path / "m.onnx", dtype=dtype)
     expected = dl.predict(model, x)
     np.testing.assert_allclose(
-        outputs(tmp_path / "m.onnx", x), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max()
+        outputs(tmp_path / "m.onnx", x), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
     )
     file = onnx.load(tmp_path / "m.onnx")
     assert (file.ir_version, file.opset_import[0].version) == (8, 17)
@@ -105,7 +105,7 @@ def test_models(make, rng, tmp_path):
     x = rng.standard_normal((2, *model._input_shapes[0])).astype(np.float32)
     expected = dl.predict(model, x)
     np.testing.assert_allclose(
-        outputs(tmp_path / "m.onnx", x), expected, rtol=1e-4, atol=2e-5 * np.abs(expected).max()
+        outputs(tmp_path / "m.onnx", x), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
     )
 
 
