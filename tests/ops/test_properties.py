@@ -284,3 +284,17 @@ def test_resize_is_exact_where_it_must_be():
     np.testing.assert_allclose(ops.resize(x, (4, 5)).data, x)
     np.testing.assert_allclose(ops.resize(x, (2, 5)).data, (x[:, ::2] + x[:, 1::2]) / 2)
     np.testing.assert_allclose(ops.resize(np.ones((1, 3, 3, 1)), (7, 11)).data, 1)
+
+
+@pytest.mark.parametrize("op", [ops.dense, ops.conv2d])
+def test_gradients_are_written_where_an_optimiser_wants_them(op, rng):
+    """The first into its memory, the second added there."""
+    shapes = ((2, 3), (3, 4)) if op is ops.dense else ((2, 5, 5, 3), (3, 3, 3, 4))
+    x, w = (Tensor(rng.standard_normal(shape), requires_grad=True) for shape in shapes)
+    op(x, w).sum().backward()
+    expected, w.grad = w.grad, None
+    w.grad_slot = np.full(w.shape, np.nan)
+    for times in (1, 2):
+        op(x, w).sum().backward()
+        assert w.grad is w.grad_slot
+        np.testing.assert_allclose(w.grad, times * expected)
