@@ -118,7 +118,7 @@ def _share(work: Callable[[int, int], Result], edges: list[int]) -> list[Result]
     global _pool
     pool = _pool
     if pool is None:
-        pool = _pool = ThreadPoolExecutor(max(len(edges), 3) - 2, "minidl")
+        pool = _pool = ThreadPoolExecutor(max(thread_count(), len(edges) - 1) - 1, "minidl")
     others: list[Any] = [pool.submit(work, a, b) for a, b in itertools.pairwise(edges[1:])]
     try:
         first = work(0, edges[1])

@@ -147,6 +147,20 @@ def test_pixels_side_by_side(drawn, channels, filters, width, bias):
     agree("conv2d_grad_weight", dy, x, w.shape, *geometry)
 
 
+def test_the_algorithm_that_was_asked_for_is_taken(monkeypatch):
+    """Also where few channels would be taken side by side."""
+    taken = []
+    monkeypatch.setattr(winograd, "conv2d", lambda *a: taken.append("forward"))
+    monkeypatch.setattr(winograd, "grad_input", lambda *a: taken.append("input"))
+    monkeypatch.setattr(winograd, "grad_weight", lambda *a: taken.append("weight"))
+    x, w, dy = np.ones((1, 8, 8, 3)), np.ones((5, 5, 3, 6)), np.ones((1, 4, 4, 6))
+    geometry = (1, 1), ((0, 0), (0, 0)), (1, 1)
+    cpu.conv2d(x, w, None, None, (4, 4), *geometry, "winograd3")
+    cpu.conv2d_grad_input(dy, w, x.shape, *geometry, "winograd3")
+    cpu.conv2d_grad_weight(dy, x, w.shape, *geometry, "winograd3")
+    assert taken == ["forward", "input", "weight"]
+
+
 def test_gradient_goes_where_it_is_wanted():
     x, w, dy = (numbers(s, np.float32, i) for i, s in enumerate([(2, 9, 9, 8), (3, 3, 8, 8), (2, 7, 7, 8)]))
     for name in ("im2col", "winograd4"):

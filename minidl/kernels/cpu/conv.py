@@ -56,13 +56,14 @@ def conv2d(
 ) -> Array:
     if not ready(x, w, w if b is None else b):
         return reference.conv2d(x, w, b, slope, out, strides, pads, dilation)
-    if (side := side_by_side(w.shape, out, strides, dilation)) > 1:
+    tile = winograd.TILES.get(choose(algorithm, w.shape, out, strides, dilation))
+    if tile is None and (side := side_by_side(w.shape, out, strides, dilation)) > 1:
         wide, bias = _widen(w, side), None if b is None else np.tile(b, side)
         y = conv2d(x, wide, bias, slope, (out[0], out[1] // side), (1, side), pads, dilation)
         return y.reshape(len(x), *out, w.shape[3])
     x, filters = np.ascontiguousarray(x), w.shape[3]
     y = np.empty((len(x), *out, filters), x.dtype)
-    if tile := winograd.TILES.get(choose(algorithm, w.shape, out, strides, dilation)):
+    if tile is not None:
         winograd.conv2d(x, winograd.transform(w, tile), b, slope, pads, y, tile)
         return y
     columns, flat, rows_of_y = (
@@ -92,12 +93,13 @@ def conv2d_grad_input(
     if not ready(dy, w):
         return reference.conv2d_grad_input(dy, w, shape, strides, pads, dilation)
     dy, filters, out = np.ascontiguousarray(dy), w.shape[3], dy.shape[1:3]
-    if (side := side_by_side(w.shape, out, strides, dilation)) > 1:
-        return conv2d_grad_input(_beside(dy, side), _widen(w, side), shape, (1, side), pads, dilation)
-    if tile := winograd.TILES.get(choose(algorithm, w.shape, out, strides, dilation)):
+    tile = winograd.TILES.get(choose(algorithm, w.shape, out, strides, dilation))
+    if tile is not None:
         dx = np.empty(shape, dy.dtype)
         winograd.grad_input(dy, w, pads, dx, tile)
         return dx
+    if (side := side_by_side(w.shape, out, strides, dilation)) > 1:
+        return conv2d_grad_input(_beside(dy, side), _widen(w, side), shape, (1, side), pads, dilation)
     dx = np.zeros(shape, dy.dtype)
     columns, flat, rows_of_dy = (
         Columns(dx, out, w.shape[:2], strides, pads, dilation),
@@ -132,11 +134,11 @@ def conv2d_grad_weight(
         return reference.conv2d_grad_weight(dy, x, shape, strides, pads, dilation, algorithm, into)
     dy, x, filters, out = np.ascontiguousarray(dy), np.ascontiguousarray(x), shape[3], dy.shape[1:3]
     dw = np.empty(shape, x.dtype) if into is None else into
-    if (side := side_by_side(shape, out, strides, dilation)) > 1:
+    tile = winograd.TILES.get(choose(algorithm, shape, out, strides, dilation))
+    if tile is None and (side := side_by_side(shape, out, strides, dilation)) > 1:
         wide = shape[0], shape[1] + side - 1, shape[2], side * filters
         return _narrow(conv2d_grad_weight(_beside(dy, side), x, wide, (1, side), pads, dilation), side, dw)
-    tile = winograd.TILES.get(choose(algorithm, shape, out, strides, dilation))
-    if tile and tile.from_gradient is not None:
+    if tile is not None and tile.from_gradient is not None:
         winograd.grad_weight(dy, x, pads, dw, tile)
         return dw
     columns, rows_of_dy = Columns(x, out, shape[:2], strides, pads, dilation), dy.reshape(-1, filters)
