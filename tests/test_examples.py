@@ -138,3 +138,21 @@ def test_pages_of_benchmarks_are_generated():
     command = [sys.executable, "-m", "benchmarks.update_readme", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_import_weights(tmp_path):
+    """Five classes a picture; one line and exit code 2 where there are no weights."""
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (60, 40), (200, 30, 30)).save(tmp_path / "red.png")
+    command = [sys.executable, str(ROOT / "examples/import_weights.py"), str(tmp_path / "red.png")]
+    done = subprocess.run([*command, "--weights", "none.npz"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("import_weights: ")
+    assert "none.npz" in done.stderr
+    if not (Path(os.environ.get("MINIDL_DATA", ".")) / "squeezenet").is_dir():
+        pytest.skip("no squeezenet in MINIDL_DATA")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "red.png"
+    assert len(lines) == 6
+    assert all(re.match(r" +[\d.]+%  #* +\S", line) for line in lines[1:])
