@@ -119,7 +119,7 @@ def _changing(layer: Layer) -> str | None:
             return name + "is trained"
         if isinstance(part, Dropout) and part.rate:
             return name + "draws random numbers"
-        if isinstance(part, BatchNorm) and part._frozen_norm != "inference":
+        if isinstance(part, BatchNorm) and not (part._frozen and part._frozen_norm == "inference"):
             return name + "uses the statistics of each batch"
     return None
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
+def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
     """Call `write` on a temporary file beside `path`, flush it to the disk, and rename it to `path`.
 
     A crash leaves the old file or the new one, never a part. The permissions follow the umask, or those

@@ -22,6 +22,13 @@ def model(*, dropout=0.0, frozen=4, **freezing):
     return result
 
 
+def still(net):
+    """Parameters that are not trained, in layers that are not frozen."""
+    for parameter in net.parameters():
+        parameter.requires_grad = False
+    return net
+
+
 @pytest.fixture
 def data(rng):
     x = rng.integers(0, 256, (50, 8, 8, 1), np.uint8)
@@ -48,6 +55,7 @@ def test_prefix():
             lambda: Sequential(BatchNorm(), input_shape=(3,)).freeze(batch_norm="batch"),
             "uses the statistics of each batch",
         ),
+        (lambda: still(Sequential(BatchNorm(), input_shape=(3,))), "uses the statistics of each batch"),
         (lambda: Sequential(Flatten(), ReLU(), input_shape=(3,)), "none of them has parameters"),
         (lambda: Dense(3), "in a Sequential, not in a Dense"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..layers import AdaptiveAvgPool2D, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, Sequential
+from ..weights import load
 
 
 def alexnet(
@@ -48,7 +49,5 @@ def alexnet(
     middle = AdaptiveAvgPool2D(6, name="avgpool"), Flatten(name="flatten")
     model = Sequential(features, *middle, classifier, input_shape=input_shape, name="alexnet", seed=seed)
     if weights is not None:
-        from ..weights import load
-
         load(model, weights)
     return model

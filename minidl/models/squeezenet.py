@@ -7,6 +7,7 @@ import os
 from .. import ops
 from ..autograd import Tensor
 from ..layers import Conv2D, Dropout, GlobalAvgPool2D, Layer, MaxPool2D, Sequential
+from ..weights import load
 
 SQUEEZED = {
     2: 16,
@@ -87,7 +88,5 @@ def squeezenet(
         ]
     model = Sequential(layers, input_shape=input_shape, name="squeezenet", seed=seed)
     if weights is not None:
-        from ..weights import load
-
         load(model, weights)
     return model

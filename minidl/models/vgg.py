@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..layers import Conv2D, Dense, Flatten, Layer, MaxPool2D, Sequential
+from ..weights import load
 
 BLOCKS = (64, 2), (128, 2), (256, 3), (512, 3), (512, 3)  # filters and number of convolutions
 
@@ -50,7 +51,5 @@ def vgg16(
         ]
     model = Sequential(layers, input_shape=input_shape, name="vgg16", seed=seed)
     if weights is not None:
-        from ..weights import load
-
         load(model, weights)
     return model

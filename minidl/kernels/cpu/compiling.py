@@ -10,7 +10,6 @@ import sys
 import threading
 import weakref
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +76,9 @@ def discard_stale(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for compiled in (*folder.glob("*.nbi"), *folder.glob("*.nbc")):
             compiled.unlink(missing_ok=True)
-        write_atomically(note, _text(stamp))
+        write_atomically(note, lambda path: path.write_text(stamp, encoding="ascii"))
     except OSError:
         pass  # a folder that cannot be written is not written by Numba either
-
-
-def _text(content: str) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        path.write_text(content, encoding="ascii")
-
-    return write
 
 
 class _Buffers:
