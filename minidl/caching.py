@@ -55,7 +55,7 @@ def features(
     kept: Array | None = None
     starts = range(0, max(len(x), 1), batch_size)
     with inference(model):
-        for start in tqdm(starts, "features", disable=not verbose, leave=False):
+        for start in tqdm(starts, "features", disable=None if verbose else True, leave=False):
             y = to_numpy(part(to_device(x[start : start + batch_size], device))._data)
             if kept is None:
                 kept = _room((len(x), *y.shape[1:]), y.dtype)

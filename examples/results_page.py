@@ -1,0 +1,187 @@
+"""Published figures beside recorded ones: the tables and curves that examples/README.md consists of."""
+
+from __future__ import annotations
+
+import ast
+import json
+import statistics
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).parent
+PICTURES = HERE.parent / "docs/images/experiments"
+FIGURES = {  # in published.toml and in the tables
+    "train": "training, last epoch",
+    "final": "validation, last epoch",
+    "best": "validation, best epoch",
+    "test": "test images",
+    "epochs": "epochs until it stopped",
+}
+NEAR = 0.3  # points that a figure may be below the published one
+
+
+class Row(NamedTuple):
+    """One figure of one run."""
+
+    run: str
+    figure: str
+    published: float | None
+    ours: list[float]  # one a seed
+    seconds: float | None  # of a run, the median
+
+    def verdict(self) -> str:
+        """Whether our mean is at least the published figure less 0.3 points."""
+        if self.published is None or not self.ours or self.figure == "epochs":
+            return ""
+        short = self.published - statistics.mean(self.ours)
+        return "yes" if round(short, 2) <= NEAR else f"short by {short:.2f}"
+
+
+def published() -> dict[str, dict[str, dict[str, Any]]]:
+    """What published.toml says, by script and run."""
+    return tomllib.loads((HERE / "published.toml").read_text(encoding="utf-8"))
+
+
+def recorded(experiment: str) -> list[dict[str, Any]]:
+    """The records of a script, by seed; those of other forms are left out."""
+    records = [
+        json.loads(path.read_text()) for path in sorted((HERE / "results").glob(f"{experiment}-seed*.json"))
+    ]
+    return [record for record in records if "runs" in record and not record["quick"]]
+
+
+def figures(run: dict[str, Any]) -> dict[str, float]:
+    """The figures of a recorded run, accuracies in per cent."""
+    found: dict[str, float] = {}
+    if history := run.get("history"):
+        found["train"] = 100 * history["accuracy"][-1]
+        found["epochs"] = len(history["accuracy"])
+        if values := history.get("val_accuracy"):
+            found |= {"final": 100 * values[-1], "best": 100 * max(values)}
+    if test := run.get("test"):
+        found["test"] = 100 * test["accuracy"]
+    return found
+
+
+def rows(experiment: str) -> list[Row]:
+    """All figures of a script: what was published, and of other runs the accuracy at the end."""
+    told, records = published().get(experiment, {}), recorded(experiment)
+    names = dict.fromkeys(
+        name for record in records for name, run in record["runs"].items() if "history" in run
+    )
+    found = []
+    for name in [*(run for run in told if run not in names), *names]:
+        runs = [record["runs"][name] for record in records if name in record["runs"]]
+        seconds = statistics.median(run["seconds"] for run in runs) if runs else None
+        ours = [figures(run) for run in runs]
+        default = (
+            ["test"]
+            if ours and "test" in ours[0]
+            else ["final"]
+            if ours and "final" in ours[0]
+            else ["train"]
+        )
+        for figure in [key for key in FIGURES if key in told.get(name, {})] or default:
+            values = [run[figure] for run in ours]
+            found.append(Row(name, figure, told.get(name, {}).get(figure), values, seconds))
+    order = list(told)
+    return sorted(found, key=lambda row: order.index(row.run) if row.run in order else len(order))
+
+
+def cells(row: Row) -> list[str]:
+    digits = 0 if row.figure == "epochs" else 2
+    mean = f"{statistics.mean(row.ours):.{digits}f}" if row.ours else "not run"
+    if len(row.ours) > 1:
+        mean += f" ({min(row.ours):.{digits}f} to {max(row.ours):.{digits}f})"
+    told = "-" if row.published is None else f"{row.published:.{digits}f}"
+    seconds = "" if row.seconds is None else duration(row.seconds)
+    return [row.run, FIGURES[row.figure], told, mean, str(len(row.ours) or ""), row.verdict(), seconds]
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def table(found: list[Row]) -> str:
+    heads = ["run", "accuracy on", "published, %", "ours, %", "seeds", "within 0.3", "time of a run"]
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|---:|---:|---:|---|---:|"]
+    last = None
+    for row in found:
+        line = cells(row)
+        if row.run == last:
+            line[0] = line[-1] = ""
+        lines.append("| " + " | ".join(line) + " |")
+        last = row.run
+    return "\n".join(lines) + "\n"
+
+
+def section(experiment: str) -> str:
+    """Heading, what the script says of itself, table, notes, picture."""
+    source = (HERE / f"{experiment}.py").read_text(encoding="utf-8")
+    title, _, rest = (ast.get_docstring(ast.parse(source)) or "").partition("\n")
+    told = "\n".join(part for part in rest.strip().split("\n\n") if not part.startswith("python "))
+    records = recorded(experiment)
+    text = f"## [{experiment}.py]({experiment}.py)\n\n{title}\n\n{told.strip()}\n\n{table(rows(experiment))}"
+    for record in records[:1]:
+        environment = next(iter(record["runs"].values()))["environment"]
+        text += f"\nOn {environment['cpu']}, {environment['cores']} cores, {environment['blas']}.\n"
+        for name, run in record["runs"].items():
+            if "facts" in run:
+                facts = "; ".join(f"{key}: {value:.4g}" for key, value in run["facts"].items())
+                text += f"\n{name}: {facts}.\n"
+    note = HERE / "notes" / f"{experiment}.md"
+    if records and note.exists():
+        text += f"\n{note.read_text(encoding='utf-8')}"
+    if records:
+        text += f"\n![Accuracy by epoch](../docs/images/experiments/{experiment}.png)\n"
+    return text
+
+
+def picture(experiment: str) -> None:
+    """Validation accuracy by epoch, one panel a run: ours over the seeds, and the published curve."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    told, records = published().get(experiment, {}), recorded(experiment)
+    names = dict.fromkeys(
+        name for record in records for name, run in record["runs"].items() if "history" in run
+    )
+    across = min(4, len(names))
+    down = -(-len(names) // across)
+    figure = Figure((3.1 * across, 2.4 * down), dpi=80, layout="constrained")
+    figure.subplots(down, across, squeeze=False)
+    for panel in figure.axes[len(names) :]:
+        panel.set_axis_off()
+    for panel, name in zip(figure.axes, names, strict=False):
+        curves = [record["runs"][name]["history"] for record in records if name in record["runs"]]
+        for number, history in enumerate(curves):
+            values = [100 * v for v in history.get("val_accuracy", history["accuracy"])]
+            style = {
+                "color": "#0072B2",
+                "alpha": 0.75,
+                "linewidth": 1.3,
+                "marker": "o" if len(values) == 1 else None,
+            }
+            panel.plot(range(1, len(values) + 1), values, label=None if number else "ours", **style)
+        if curve := told.get(name, {}).get("curve"):
+            panel.plot(
+                range(1, len(curve) + 1), curve, "--", color="#D55E00", linewidth=1.3, label="published"
+            )
+        panel.set_title(name, fontsize=9)
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    handles = {
+        label: line
+        for axis in figure.axes
+        for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper right", ncols=2, frameon=False, fontsize=9
+    )
+    figure.supxlabel("epoch", fontsize=9)
+    figure.supylabel("accuracy, %", fontsize=9)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PICTURES / f"{experiment}.png", metadata={"Software": None})
