@@ -163,9 +163,10 @@ class Function:
     saved: list[tuple[weakref.ref[Tensor], int]]
     order: int
     freed = False
-    watch: ClassVar[Callable[[Function, tuple[Any, ...], Tensor], None] | None] = (
-        None  # sees every application
-    )
+    place = ""  # layer and line of code, noted by detect_anomaly
+    # They see every application, and every step back with the gradient that arrived and those that leave.
+    watch: ClassVar[Callable[[Function, tuple[Any, ...], Tensor], None] | None] = None
+    watch_backward: ClassVar[Callable[[Function, Array, tuple[Any, ...]], None] | None] = None
 
     def forward(self, *arrays: Any) -> Array:
         raise TypeError(f"{type(self).__name__} must define forward(self, *arrays)")

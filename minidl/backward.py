@@ -39,6 +39,9 @@ def run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
             node.check_saved()
             grads = node.backward(arrived)
             grads = grads if isinstance(grads, tuple) else (grads,)
+            watch = type(node).watch_backward
+            if watch is not None:
+                watch(node, arrived, grads)
             for x, needed, g in zip(node.inputs, node.needs_grad, grads, strict=True):
                 if needed and g is not None:
                     deliver(x, sum_to_shape(node.xp.asarray(g), x.shape).astype(x.dtype, copy=False))

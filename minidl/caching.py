@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from .autograd import Tensor
 from .backend import Array, to_device, to_numpy
+from .callbacks.base import say
 from .checks import positive_integer
 from .data.places import cache_folder
 from .layers.base import Layer, inference
@@ -104,7 +105,7 @@ def on_features(
         validation_data = features(chain, validation_data[0], last, verbose=verbose), validation_data[1]
     seconds = time.perf_counter() - start
     if verbose:
-        print(
+        say(
             f"The first {count} layers are frozen: their features took {seconds:.1f} s once, which saves "
             f"about {seconds * (epochs - 1):.0f} s in {epochs} epochs."
         )

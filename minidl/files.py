@@ -46,3 +46,22 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], objec
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Make `folder` if it is not there, and see that files can be written to it.
+
+    Raises
+    ------
+    OSError
+        They cannot: better to know before hours of training than after.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"minidl")
+            file.flush()
+    except OSError as error:
+        raise OSError(
+            f"cannot write to the folder {os.fspath(folder)}: {error.strerror or error}; choose another one, or make it writable"
+        ) from error

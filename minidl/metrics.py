@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .autograd import Tensor
 from .backend import Array
 
@@ -21,6 +23,13 @@ class Average:
         right = hits(outputs._data, targets)
         if right is not None:
             self._sums["accuracy"] = self._sums.get("accuracy", 0.0) + float(right.sum())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums and count, ready for JSON."""
+        return {"samples": self._samples, "sums": dict(self._sums)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._samples, self._sums = state["samples"], dict(state["sums"])
 
     def logs(self) -> dict[str, float]:
         """The averages so far: loss and, for classifications, accuracy."""

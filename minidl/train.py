@@ -1,32 +1,30 @@
-"""Training, evaluation and prediction."""
+"""Training."""
 
 from __future__ import annotations
 
+import math
+import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import ops, rng
-from .autograd import Tensor
-from .backend import Array, to_device, to_numpy
+from . import checkpoint, rng
+from .backend import Array, to_device
 from .caching import on_features
-from .callbacks import Callback, History, ProgressBar, Run
+from .callbacks import Callback, Checkpoint, History, ProgressBar, Run
+from .callbacks.checkpoint import find, restore, restore_callbacks, stateful
 from .checks import positive_integer
 from .data.batches import batches
-from .layers.base import Layer, inference
+from .evaluation import Loss, checked_data, device_of_model, evaluate, loss_called
+from .interrupts import Termination
+from .layers.base import Layer
 from .layers.dropout import Dropout
 from .metrics import Average
 from .optim import Optimizer
 
-Loss = Callable[[Any, Any], Tensor]
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": ops.cross_entropy,
-    "nll": ops.nll,
-    "mse": ops.mse,
-    "mae": ops.mae,
-    "binary_cross_entropy": ops.binary_cross_entropy,
-}
+TERMINATED = 128 + 15  # the exit code of a process that SIGTERM ended
 
 
 def fit(
@@ -43,6 +41,8 @@ def fit(
     seed: int = 0,
     augment: Callable[[Array, np.random.Generator], Array] | None = None,
     cache_frozen: bool = False,
+    drop_last: bool = False,
+    resume: str | os.PathLike[str] | None = None,
     verbose: int = 1,
 ) -> History:
     """Train a model.
@@ -71,6 +71,12 @@ def fit(
     cache_frozen : bool
         Compute what the frozen first layers make of each sample once, and train the rest on that. Needs a
         Sequential whose first layers are frozen and draw no random numbers, and no `augment`.
+    drop_last : bool
+        Leave out the last batch of an epoch if it is short: batch norm cannot learn from a single sample.
+    resume : "auto" or path, optional
+        Go on from a checkpoint: "auto" takes the newest whole one of the `Checkpoint` callback's folder and begins
+        anew if there is none; a path names a checkpoint, or a folder of them. On the same machine, with the same
+        versions and threads, the result equals that of the uninterrupted run bit for bit.
     verbose : 0 or 1
         1 shows a progress bar on a terminal, else one line an epoch.
 
@@ -79,66 +85,110 @@ def fit(
     History
         loss and accuracy are the running averages of each epoch, while the weights move and dropout is on.
 
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not as described here.
+    CheckpointError
+        There is no checkpoint where `resume` says, or it belongs to another run: all differences are listed.
+
     Notes
     -----
     Ctrl-C ends training with the model as the last whole step left it; callbacks are closed, and
-    KeyboardInterrupt goes on to the caller.
+    KeyboardInterrupt goes on to the caller. SIGTERM ends it after the step, with a checkpoint if there is a
+    `Checkpoint` callback, and exit code 143. A loss that is not finite ends it with a warning.
     """
-    x, y = _checked_data("fit", x, y)
+    x, y = checked_data("fit", x, y)
     epochs = positive_integer("fit", "epochs", epochs)
     batch_size = positive_integer("fit", "batch_size", batch_size)
     if validation_data is not None:
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
             raise ValueError(f"fit: validation_data must be (x, y), got {type(validation_data).__name__}")
-        validation_data = _checked_data("fit: validation_data", *validation_data)
+        validation_data = checked_data("fit: validation_data", *validation_data)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
             f"fit: optimizer must be an Optimizer such as dl.optim.Adam(model), got {optimizer!r}"
         )
-    loss_function, device, trained = _loss(loss), _device(model), model
-    if cache_frozen:
-        if augment is not None:
-            raise ValueError("fit: cache_frozen=True sees each sample once, so augment must be None")
-        trained, x, validation_data = on_features(model, x, validation_data, epochs, verbose)
-    steps = -(-len(x) // batch_size)
+    steps = len(x) // batch_size if drop_last else -(-len(x) // batch_size)
+    if not steps:
+        raise ValueError(f"fit: drop_last=True leaves nothing of {len(x)} samples in batches of {batch_size}")
+    if cache_frozen and augment is not None:
+        raise ValueError("fit: cache_frozen=True sees each sample once, so augment must be None")
     run = Run(model, optimizer, epochs, steps, verbose)
     history = History()
-    everyone: list[Callback] = [history, *callbacks, *([ProgressBar()] if verbose else [])]
-    for callback in everyone:
-        callback.run = run
+    last = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
+    bars: list[Callback] = [ProgressBar()] if verbose else []
+    run.everyone = [history, *(callback for callback in callbacks if callback not in last), *bars, *last]
+    saved = None
+    if last or resume is not None:
+        choices = {"loss": loss, "augment": augment, "seed": seed, "batch_size": batch_size}
+        choices |= {"drop_last": drop_last, "cache_frozen": cache_frozen}
+        names = ", ".join(type(callback).__name__ for callback in stateful(run))
+        run.settings = checkpoint.settings(model, optimizer, x, y, **choices, callbacks=names)
+        saved = find(resume, last)
+    if saved is not None:
+        restore(saved, run)
+    trained = model
+    if cache_frozen:
+        trained, x, validation_data = on_features(model, x, validation_data, epochs, verbose)
+    loss_function, device = loss_called(loss), device_of_model(model)
+
+    def one_epoch(termination: Termination) -> None:
+        """The steps of epoch `run.epoch` from `run.step` on."""
+        order = batches(len(x), batch_size, seed=seed, epoch=run.epoch, drop_last=drop_last)
+        for step, rows in enumerate(order):
+            if step < run.step:
+                continue  # done before the checkpoint
+            xb, yb = x[rows], y[rows]
+            if augment is not None:
+                xb = augment(xb, rng.generator(seed, "augment", run.epoch, step))
+            optimizer.epoch = run.epoch + step / steps
+            _start_step(trained, seed, run.epoch * steps + step)
+            batch = to_device(xb, device), to_device(yb, device)
+            logs = train_step(trained, optimizer, loss_function, *batch, run.average)
+            run.step = step + 1
+            if not math.isfinite(logs["loss"]):
+                _stop_at_nonsense(run, logs["loss"])
+            for callback in run.everyone:
+                callback.on_batch_end(step, logs)
+            leave_if_asked(termination)
+            if run.stop:
+                break
+
+    def leave_if_asked(termination: Termination) -> None:
+        if termination.asked:
+            for callback in last:
+                callback.save()
+            raise SystemExit(TERMINATED)
+
     modes = [(layer, layer.training) for _, layer in model.named_layers()]
     begun: list[Callback] = []
     failure: BaseException | None = None
     try:
-        for callback in everyone:
-            begun.append(callback)
-            callback.on_train_begin()
-        for epoch in range(epochs):
-            for callback in everyone:
-                callback.on_epoch_begin(epoch)
-            model.train()
-            average = Average()
-            for step, rows in enumerate(batches(len(x), batch_size, seed=seed, epoch=epoch)):
-                xb, yb = x[rows], y[rows]
-                if augment is not None:
-                    xb = augment(xb, rng.generator(seed, "augment", epoch, step))
-                optimizer.epoch = epoch + step / steps
-                _start_step(trained, seed, epoch * steps + step)
-                batch = to_device(xb, device), to_device(yb, device)
-                logs = train_step(trained, optimizer, loss_function, *batch, average)
-                for callback in everyone:
-                    callback.on_batch_end(step, logs)
+        with Termination() as termination:
+            for callback in run.everyone:
+                callback.run = run
+            for callback in run.everyone:
+                begun.append(callback)
+                callback.on_train_begin()
+            if saved is not None:
+                restore_callbacks(saved, run)
+            for epoch in range(run.epoch, epochs):
                 if run.stop:
                     break
-            optimizer.epoch = float(epoch + 1)
-            logs = average.logs()
-            if validation_data is not None:
-                results = evaluate(trained, *validation_data, batch_size=max(batch_size, 256), loss=loss)
-                logs |= {f"val_{key}": value for key, value in results.items()}
-            for callback in everyone:
-                callback.on_epoch_end(epoch, logs)
-            if run.stop:
-                break
+                for callback in run.everyone:
+                    callback.on_epoch_begin(epoch)
+                model.train()
+                one_epoch(termination)
+                optimizer.epoch = float(epoch + 1)
+                logs = run.average.logs()
+                if validation_data is not None:
+                    results = evaluate(trained, *validation_data, batch_size=max(batch_size, 256), loss=loss)
+                    logs |= {f"val_{key}": value for key, value in results.items()}
+                run.epoch, run.step, run.average = epoch + 1, 0, Average()
+                for callback in run.everyone:
+                    callback.on_epoch_end(epoch, logs)
+                leave_if_asked(termination)
     except BaseException as error:
         failure = error
         raise
@@ -146,15 +196,20 @@ def fit(
         for layer, mode in modes:
             layer.training = mode
         _end(begun, failure)
+        run.everyone = []  # else run and callbacks would keep each other alive
     return history
 
 
 def train_step(
     model: Layer, optimizer: Optimizer, loss: Loss, x: Array, y: Array, average: Average
 ) -> dict[str, float]:
-    """Forward, backward, update; returns the running averages."""
+    """Forward, backward, update; returns the running averages. A loss that is not finite updates nothing."""
     outputs = model(x)
     value = loss(outputs, y)
+    average.add(value, outputs, y)
+    logs = average.logs()
+    if not math.isfinite(logs["loss"]):
+        return logs
     optimizer.zero_grad()
     value.backward()
     if not optimizer.has_gradients():
@@ -162,42 +217,17 @@ def train_step(
             "fit: no parameter of the optimizer got a gradient; was it made for another model, or is all frozen?"
         )
     optimizer.step()
-    average.add(value, outputs, y)
-    return average.logs()
+    return logs
 
 
-def evaluate(
-    model: Layer, x: Any, y: Any, batch_size: int = 256, loss: str | Loss = "cross_entropy"
-) -> dict[str, float]:
-    """Loss and, for classifiers, accuracy in inference mode, each sample counted once.
-
-    Parameters as in `fit`.
-
-    Returns
-    -------
-    dict
-        "loss" and, where labels are classes, "accuracy".
-    """
-    batch_size = positive_integer("evaluate", "batch_size", batch_size)
-    x, y = _checked_data("evaluate", x, y)
-    loss_function, device, average = _loss(loss), _device(model), Average()
-    with inference(model):
-        for start in range(0, len(x), batch_size):
-            yb = to_device(y[start : start + batch_size], device)
-            outputs = model(to_device(x[start : start + batch_size], device))
-            average.add(loss_function(outputs, yb), outputs, yb)
-    return average.logs()
-
-
-def predict(model: Layer, x: Any, batch_size: int = 256) -> np.ndarray:
-    """The model's outputs (logits, for a classifier) in inference mode, (N, ...), as a NumPy array."""
-    batch_size = positive_integer("predict", "batch_size", batch_size)
-    x = x.data if isinstance(x, Tensor) else x if hasattr(x, "shape") else np.asarray(x)
-    device = _device(model)
-    with inference(model):
-        starts = range(0, max(len(x), 1), batch_size)
-        parts = [to_numpy(model(to_device(x[i : i + batch_size], device)).data) for i in starts]
-    return np.concatenate(parts)
+def _stop_at_nonsense(run: Run, loss: float) -> None:
+    warnings.warn(
+        f"fit: epoch {run.epoch + 1}, step {run.step}: the loss is {loss}, training stops. A lower learning rate or "
+        f"clip_norm= may help; dl.detect_anomaly() names the operation where it begins",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    run.stop = True
 
 
 def _start_step(model: Layer, seed: int, step: int) -> None:
@@ -218,26 +248,3 @@ def _end(callbacks: list[Callback], failure: BaseException | None) -> None:
                 failure.add_note(f"then {type(callback).__name__}.on_train_end failed too: {error!r}")
     if first is not None and failure is None:
         raise first
-
-
-def _loss(loss: str | Loss) -> Loss:
-    if callable(loss):
-        return loss
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)} or a function, got {loss!r}")
-    return LOSSES[loss]
-
-
-def _device(model: Layer) -> str:
-    return next((p.device for p in model.parameters()), model._build_device or "cpu")
-
-
-def _checked_data(caller: str, x: Any, y: Any) -> tuple[Array, Array]:
-    x, y = (v.data if isinstance(v, Tensor) else v if hasattr(v, "shape") else np.asarray(v) for v in (x, y))
-    if not x.shape or not y.shape or len(x) != len(y):
-        raise ValueError(
-            f"{caller}: x and y must have equally many samples, got shapes {x.shape} and {y.shape}"
-        )
-    if not len(x):
-        raise ValueError(f"{caller}: x is empty, shape {x.shape}")
-    return x, y

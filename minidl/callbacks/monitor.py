@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ..files import check_writable
 from ..weights import check_suffix, save
-from .base import Callback, Logs
+from .base import Callback, Logs, say
 
 
 class Monitor(Callback):
@@ -42,6 +44,12 @@ class Monitor(Callback):
         if better:
             self.best = value
         return better
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best = state["best"]
 
 
 class EarlyStopping(Monitor):
@@ -82,13 +90,23 @@ class EarlyStopping(Monitor):
 
     def on_train_end(self) -> None:
         if self.stopped_epoch is not None and self.verbose:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping, best {self.monitor} {self.best:.4f}")
+            say(f"Epoch {self.stopped_epoch + 1}: early stopping, best {self.monitor} {self.best:.4f}")
         if self._best_state is not None:
             self.run.model.load_state_dict(self._best_state)
 
+    def state_dict(self) -> dict[str, Any]:
+        weights = {} if self._best_state is None else {f"best/{k}": v for k, v in self._best_state.items()}
+        return super().state_dict() | {"wait": self.wait, "stopped_epoch": self.stopped_epoch} | weights
 
-class Checkpoint(Monitor):
-    """Save the weights after an epoch: the best so far, or every one.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
+        weights = {k.removeprefix("best/"): v for k, v in state.items() if k.startswith("best/")}
+        self._best_state = weights or None
+
+
+class ModelCheckpoint(Monitor):
+    """Save the weights after an epoch: the best so far, or every one. To resume training, see `Checkpoint`.
 
     Parameters
     ----------
@@ -111,17 +129,17 @@ class Checkpoint(Monitor):
 
     def on_train_begin(self) -> None:
         check_suffix(self.filepath)
-        if "{" not in (folder := str(Path(self.filepath).parent)):
-            Path(folder).mkdir(parents=True, exist_ok=True)
+        folder = Path(self.filepath).parent
+        check_writable(next(f for f in (folder, *folder.parents) if "{" not in str(f)))
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        if self.save_best_only and not self.improved(self.value(logs)):
+        if not math.isfinite(logs["loss"]) or (self.save_best_only and not self.improved(self.value(logs))):
             return
         path = self.filepath.format(epoch=epoch + 1, **logs)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         save(self.run.model, path)
         if self.verbose:
-            print(f"Epoch {epoch + 1}: saved {path}")
+            say(f"Epoch {epoch + 1}: saved {path}")
 
 
 class LearningRate(Callback):
@@ -131,9 +149,11 @@ class LearningRate(Callback):
         self.schedule, self.verbose = schedule, verbose
 
     def on_epoch_begin(self, epoch: int) -> None:
+        if self.run.step:
+            return  # the checkpoint was taken after this
         self.run.optimizer.lr = float(self.schedule(epoch, self.run.optimizer.lr))
         if self.verbose:
-            print(f"Epoch {epoch + 1}: learning rate {self.run.optimizer.lr:g}")
+            say(f"Epoch {epoch + 1}: learning rate {self.run.optimizer.lr:g}")
 
 
 class ReduceLROnPlateau(Monitor):
@@ -171,4 +191,11 @@ class ReduceLROnPlateau(Monitor):
                 self.run.optimizer.lr = max(self.run.optimizer.lr * self.factor, self.min_lr)
                 self._resting, self._wait = self.cooldown, 0
                 if self.verbose:
-                    print(f"Epoch {epoch + 1}: learning rate reduced to {self.run.optimizer.lr:g}")
+                    say(f"Epoch {epoch + 1}: learning rate reduced to {self.run.optimizer.lr:g}")
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"wait": self._wait, "resting": self._resting}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._wait, self._resting = state["wait"], state["resting"]

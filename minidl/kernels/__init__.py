@@ -29,6 +29,15 @@ def of(array_module: ModuleType) -> ModuleType:
     return _fast or _load()
 
 
+def conditions() -> dict[str, str | int]:
+    """Which kernels compute on the CPU, and by how many threads: rounding depends on both."""
+    if of(np) is reference:
+        return {"kernels": "NumPy", "threads": 1}
+    from .threads import thread_count
+
+    return {"kernels": "Numba", "threads": thread_count()}
+
+
 def _load() -> ModuleType:
     """Numba's twins if it is installed: imported at the first use, for that takes a moment."""
     global _fast

@@ -19,10 +19,12 @@ from .mapping import Names, Report, fit_to_model
 from .reading import read
 
 
-def save(model: Layer | dict[str, Any], path: str | os.PathLike[str]) -> None:
+def save(
+    model: Layer | dict[str, Any], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a model's parameters and buffers (or a dict of arrays) to `path`, atomically.
 
-    The suffix decides: ``.safetensors`` or ``.npz``.
+    The suffix decides: ``.safetensors`` or ``.npz``. Only the first can hold `metadata`, texts by name.
     """
     state = model.state_dict() if isinstance(model, Layer) else model
     # safetensors 0.8 writes strided arrays in memory order, that is transposed: make them contiguous
@@ -35,8 +37,10 @@ def save(model: Layer | dict[str, Any], path: str | os.PathLike[str]) -> None:
         from safetensors.numpy import save_file
 
         sums = json.dumps({name: checksum(value) for name, value in arrays.items()})
-        metadata = {"format": "minidl", "crc32": sums}
-        write_atomically(path, lambda temporary: save_file(arrays, temporary, metadata))
+        texts = {"format": "minidl", "crc32": sums, **(metadata or {})}
+        write_atomically(path, lambda temporary: save_file(arrays, temporary, texts))
+    elif metadata:
+        raise ValueError("save: an .npz file cannot hold metadata; use the suffix .safetensors")
     else:
         write_atomically(path, lambda temporary: _write_npz(temporary, arrays))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from typing import Any, BinaryIO
 
@@ -40,6 +41,14 @@ def read_safetensors(file: BinaryIO) -> dict[str, np.ndarray]:
         if isinstance(sums, dict) and name in sums and sums[name] != checksum(value):
             raise RefusedError(f"other numbers in {name!r} than were written: its CRC-32 has changed")
     return arrays
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts that `save` was given, by name."""
+    from safetensors import safe_open
+
+    with safe_open(path, "np") as source:
+        return dict(source.metadata() or {})
 
 
 def _header(file: BinaryIO) -> tuple[int, dict[str, Any]]:
