@@ -154,16 +154,15 @@ def settings(model: Layer, optimizer: Optimizer, x: Array, y: Array, **others: A
 
 
 def _described(thing: Any) -> str:
-    """A function by name, an object by class and settings, without its address in memory."""
-    if thing is None or hasattr(thing, "__qualname__"):
-        return getattr(thing, "__qualname__", "none")
-    public = {k: v for k, v in vars(thing).items() if k[0] != "_" and k != "epoch"}
-    inside = ", ".join(f"{k}={v!r}" if _plain(v) else f"{k}={_described(v)}" for k, v in public.items())
-    return f"{type(thing).__name__}({inside})"
-
-
-def _plain(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
+    """A number or text as it is, a function by name, an object by class and settings: no addresses in memory."""
+    if thing is None or isinstance(thing, (bool, int, float, str)):
+        return repr(thing)
+    if isinstance(thing, (tuple, list)):
+        return f"({', '.join(map(_described, thing))})"
+    if hasattr(thing, "__qualname__"):
+        return str(thing.__qualname__)
+    public = {k: v for k, v in getattr(thing, "__dict__", {}).items() if k[0] != "_" and k != "epoch"}
+    return f"{type(thing).__name__}({', '.join(f'{k}={_described(v)}' for k, v in public.items())})"
 
 
 def conditions() -> dict[str, Any]:

@@ -14,15 +14,14 @@ import pytest
 import minidl as dl
 from minidl.callbacks import (
     Callback,
-    Checkpoint,
     CSVLogger,
     EarlyStopping,
     History,
     LearningRate,
+    ModelCheckpoint,
     ProgressBar,
     ReduceLROnPlateau,
     Run,
-    TerminateOnNaN,
 )
 from minidl.layers import Dense, Sequential
 
@@ -138,7 +137,9 @@ def test_early_stopping_stops_fit():
     assert history.epoch == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("kind", [EarlyStopping, ReduceLROnPlateau, lambda **kw: Checkpoint("w.npz", **kw)])
+@pytest.mark.parametrize(
+    "kind", [EarlyStopping, ReduceLROnPlateau, lambda **kw: ModelCheckpoint("w.npz", **kw)]
+)
 def test_bad_mode(kind):
     with pytest.raises(ValueError, match="mode must be 'auto', 'min' or 'max', got 'best'"):
         kind(mode="best")
@@ -150,7 +151,7 @@ def test_a_monitor_that_is_not_there(make):
         play(make(), [{"loss": 1.0}])
 
 
-# Checkpoint
+# ModelCheckpoint
 
 
 def saved(path):
@@ -175,7 +176,7 @@ def saved(path):
 )
 def test_checkpoint(values, options, epoch, suffix, tmp_path):
     path = tmp_path / "made" / f"best.{suffix}"
-    play(Checkpoint(path, **options), values, key=options.get("monitor", "val_loss"))
+    play(ModelCheckpoint(path, **options), values, key=options.get("monitor", "val_loss"))
     if epoch is None:
         assert not path.exists()
     else:
@@ -187,7 +188,7 @@ def test_checkpoint_never_overwrites_good_weights_with_nan(tmp_path):
     path = tmp_path / "w.npz"
     model = make_model()
 
-    class Spoil(Checkpoint):
+    class Spoil(ModelCheckpoint):
         def on_epoch_end(self, epoch, logs):
             if epoch == 1:
                 model[0].weight.data = np.full((3, 2), NAN)
@@ -198,27 +199,27 @@ def test_checkpoint_never_overwrites_good_weights_with_nan(tmp_path):
 
 
 def test_checkpoint_names_from_the_numbers(tmp_path):
-    play(Checkpoint(str(tmp_path / "{epoch:02d}-{val_loss:.2f}.npz")), [3, 1.256, 2])
+    play(ModelCheckpoint(str(tmp_path / "{epoch:02d}-{val_loss:.2f}.npz")), [3, 1.256, 2])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["01-3.00.npz", "02-1.26.npz"]
     assert saved(tmp_path / "02-1.26.npz") == 1
 
 
 def test_checkpoint_folders_from_the_numbers(tmp_path):
-    play(Checkpoint(tmp_path / "{epoch}" / "w.npz", save_best_only=False), [3, 1])
+    play(ModelCheckpoint(tmp_path / "{epoch}" / "w.npz", save_best_only=False), [3, 1])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]
 
 
 def test_checkpoint_best_goes_on_in_the_next_fit(tmp_path):
     """A worse second run does not overwrite the best of the first."""
     path = tmp_path / "w.npz"
-    checkpoint = Checkpoint(path)
+    checkpoint = ModelCheckpoint(path)
     play(checkpoint, [3, 1])
     play(checkpoint, [2, 2, 2])
     assert saved(path) == 1 and checkpoint.best == 1
 
 
 def test_checkpoint_says_so(tmp_path, capsys):
-    play(Checkpoint(tmp_path / "w.npz", verbose=1), [1, 2])
+    play(ModelCheckpoint(tmp_path / "w.npz", verbose=1), [1, 2])
     assert capsys.readouterr().out == f"Epoch 1: saved {tmp_path / 'w.npz'}\n"
 
 
@@ -229,7 +230,7 @@ def test_checkpoint_refuses_an_unknown_suffix_before_training(name, tmp_path):
     with pytest.raises(ValueError, match="suffix must be"):
         dl.fit(
             model, np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), epochs=1, batch_size=4, verbose=0,
-            optimizer=dl.optim.SGD(model, 1.0), callbacks=[Checkpoint(tmp_path / name, "loss")],
+            optimizer=dl.optim.SGD(model, 1.0), callbacks=[ModelCheckpoint(tmp_path / name, "loss")],
         )  # fmt: skip
     np.testing.assert_array_equal(before["dense.weight"], model.state_dict()["dense.weight"])
 
@@ -399,31 +400,30 @@ def test_reduce_on_plateau_says_so(capsys):
     assert capsys.readouterr().out == "Epoch 2: learning rate reduced to 0.1\n"
 
 
-# TerminateOnNaN
+# A loss that is not a number
 
 
-@pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_terminate_on_nan(value, capsys):
-    callback = TerminateOnNaN()
-    run, _ = play(callback, [{"loss": 1.0}, {"loss": value}, {"loss": 1.0}])
-    assert run.ran == 2 and f"the loss is {value}" in capsys.readouterr().out
-
-
-def test_terminate_on_nan_stops_in_the_middle_of_the_epoch(capsys):
+@pytest.mark.scenario("N12", "N13")
+def test_fit_stops_at_a_loss_that_is_not_finite():
     model = make_model()
     x = np.ones((40, 3), np.float32)
     x[5] = NAN
-    steps = []
+    before = model.state_dict()
+    weights = []
 
-    class Count(Callback):
+    class Watch(Callback):
         def on_batch_end(self, step, logs):
-            steps.append(step)
+            weights.append(model.state_dict()["dense.weight"])
 
-    history = dl.fit(
-        model, x, np.zeros(40, int), epochs=9, batch_size=1, verbose=0, seed=1,
-        optimizer=dl.optim.SGD(model, 0.1), callbacks=[TerminateOnNaN(), Count()],
-    )  # fmt: skip
-    assert history.epoch == [0] and 0 < len(steps) < 40 and math.isnan(history.history["loss"][0])
+    with pytest.warns(RuntimeWarning, match=r"epoch 1, step \d+: the loss is nan, training stops"):
+        history = dl.fit(
+            model, x, np.zeros(40, int), epochs=9, batch_size=1, verbose=0, seed=1,
+            optimizer=dl.optim.SGD(model, 0.1), callbacks=[Watch()],
+        )  # fmt: skip
+    assert history.epoch == [0] and 1 < len(weights) < 40 and math.isnan(history.history["loss"][0])
+    assert not np.array_equal(before["dense.weight"], weights[0])
+    np.testing.assert_array_equal(weights[-1], weights[-2])  # the step that went wrong changed nothing
+    assert np.isfinite(weights[-1]).all()
 
 
 # History

@@ -35,7 +35,8 @@ class ProgressBar(Callback):
         if file is not None and not file.closed and file.isatty():
             shape = "{desc} |{bar:20}| {n_fmt}/{total_fmt} {postfix}"
             title = f"Epoch {epoch + 1}/{self.run.epochs}"
-            self._bar = tqdm(total=self.run.steps, desc=title, bar_format=shape, file=file, leave=False)
+            with contextlib.suppress(OSError, ValueError):
+                self._bar = tqdm(total=self.run.steps, desc=title, bar_format=shape, file=file, leave=False)
 
     def on_batch_end(self, step: int, logs: Logs) -> None:
         self._train_seconds = time.perf_counter() - self._start

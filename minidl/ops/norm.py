@@ -26,7 +26,7 @@ class BatchNorm(Function):
         if len(rows) < 2:
             raise ValueError(
                 f"batch_norm: training needs more than 1 value for each channel, got x of shape {x.shape}; "
-                f"use a larger batch (the last one may be short), or model.eval()"
+                f"use a larger batch, fit(drop_last=True) if the last one is short, or model.eval()"
             )
         y, self.mean, self.inverse_std, self.var = self.kernels.batch_norm(rows, gamma, beta, self.eps)
         self.x, self.gamma = x, gamma

@@ -34,11 +34,19 @@ def save(
         if value.dtype.kind not in "fiub":
             raise TypeError(f"save: {name!r} must be an array of numbers, got dtype {value.dtype}")
     if check_suffix(path) == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
+
+        def write(temporary: Path) -> None:
+            try:
+                save_file(arrays, temporary, texts)
+            except SafetensorError as error:
+                size = sum(value.nbytes for value in arrays.values())
+                raise OSError(f"cannot write {size:,} bytes to {os.fspath(path)}: {error}") from error
 
         sums = json.dumps({name: checksum(value) for name, value in arrays.items()})
         texts = {"format": "minidl", "crc32": sums, **(metadata or {})}
-        write_atomically(path, lambda temporary: save_file(arrays, temporary, texts))
+        write_atomically(path, write)
     elif metadata:
         raise ValueError("save: an .npz file cannot hold metadata; use the suffix .safetensors")
     else:
