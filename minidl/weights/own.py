@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import checksum
 from ..files import write_atomically
 from ..layers.base import Layer
 from .errors import WeightsError
 from .mapping import Names, Report, fit_to_model
 from .reading import read
+from .safetensors_file import fingerprint
 
 
 def save(
@@ -44,7 +44,7 @@ def save(
                 size = sum(value.nbytes for value in arrays.values())
                 raise OSError(f"cannot write {size:,} bytes to {os.fspath(path)}: {error}") from error
 
-        sums = json.dumps({name: checksum(value) for name, value in arrays.items()})
+        sums = json.dumps({name: fingerprint(value) for name, value in arrays.items()})
         texts = {"format": "minidl", "crc32": sums, **(metadata or {})}
         write_atomically(path, write)
     elif metadata:

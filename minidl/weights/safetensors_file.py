@@ -6,6 +6,7 @@ import json
 import math
 import os
 import struct
+import zlib
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -37,10 +38,19 @@ def read_safetensors(file: BinaryIO) -> dict[str, np.ndarray]:
                 raise RefusedError(f"{name!r} of type {kind}, which NumPy does not have; convert it before")
             else:
                 arrays[name] = source.get_tensor(name)
-    for name, value in arrays.items():
-        if isinstance(sums, dict) and name in sums and sums[name] != checksum(value):
-            raise RefusedError(f"other numbers in {name!r} than were written: its CRC-32 has changed")
+    if isinstance(sums, dict) and sums:
+        if sums.keys() != arrays.keys():
+            names = ", ".join(sorted(sums.keys() ^ arrays.keys()))
+            raise RefusedError(f"other arrays than were written: {names}")
+        for name, value in arrays.items():
+            if sums[name] != fingerprint(value):
+                raise RefusedError(f"other numbers in {name!r} than were written: its CRC-32 has changed")
     return arrays
+
+
+def fingerprint(array: np.ndarray) -> int:
+    """CRC-32 of the type, the shape and the numbers."""
+    return zlib.crc32(f"{array.dtype.str} {array.shape}".encode(), checksum(array))
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
