@@ -16,9 +16,16 @@ from benchmarks.train_step import best_torch
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
-# The newest record of each kind.
 KINDS = "*-cores.json", "*-mnist-cnn.json", "*-feature-cache.json"
-STEPS, TRAINING, FEATURES = (max((HERE / "results").glob(kind)) for kind in KINDS)
+
+
+def newest_first(kind: str) -> list[Path]:
+    """The records of a kind, by their own date."""
+    found = (HERE / "results").glob(kind)
+    return sorted(found, key=lambda path: json.loads(path.read_text())["environment"]["date"], reverse=True)
+
+
+(STEPS, *ELSEWHERE), (TRAINING, *_), (FEATURES, *_) = map(newest_first, KINDS)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -77,6 +84,19 @@ def steps(record: dict[str, Any]) -> str:
     return table(head, rows)
 
 
+def elsewhere(records: list[dict[str, Any]]) -> str:
+    """The time over PyTorch's on other machines."""
+    lines = []
+    for record in records:
+        ratios = [
+            f"{case['title']} {case['peers']['minidl']['median_ms'] / (best_torch(case['peers']) or 1):.2f}"
+            for name, case in record["cases"].items()
+            if "@" not in name
+        ]
+        lines.append(f"{machine(record)}. Over PyTorch: {'; '.join(ratios)}.")
+    return "\n\n".join(lines)
+
+
 def scaling(record: dict[str, Any]) -> str:
     """Microseconds an image by batch size."""
     cases = [case for name, case in record["cases"].items() if "@" in name]
@@ -125,8 +145,8 @@ def speed(step_record: dict[str, Any], training_record: dict[str, Any]) -> str:
     seconds = [statistics.mean(run["seconds"] for run in runs[name]) for name in ("minidl", "torch")]
     return (
         f"On two cores ({step_record['environment']['cpu']}) a training step of this network takes {over['cnn']:.2f} of "
-        f"PyTorch's time, ten epochs {seconds[0] / seconds[1]:.2f}, VGG16 forward {over['vgg16']:.2f}, LeNet with batches of "
-        f"four {over['lenet']:.2f}. [All figures](benchmarks/README.md), and where others are ahead."
+        f"PyTorch's time, VGG16 forward {over['vgg16']:.2f}, LeNet with batches of four {over['lenet']:.2f}; ten epochs of "
+        f"this network ({training_record['environment']['cpu']}) {seconds[0] / seconds[1]:.2f}. [All figures](benchmarks/README.md), and where others are ahead."
     )
 
 
@@ -149,6 +169,7 @@ def main() -> int:
         README: {
             "steps": f"{machine(records[0])}; {versions(records[0])}.\n\n{steps(records[0])}\n\n{picture}",
             "scaling": scaling(records[0]),
+            "elsewhere": elsewhere([json.loads(path.read_text(encoding="utf-8")) for path in ELSEWHERE]),
             "training": f"{machine(records[1])}.\n\n{training(records[1])}",
             "features": cached(records[2]),
         },

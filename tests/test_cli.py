@@ -42,6 +42,15 @@ def test_info_says_what_is_missing(capsys, monkeypatch):
     assert "which is no folder" in out
 
 
+def test_info_says_what_holds_blas_back(capsys, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    main(["info"])
+    assert "CORETYPE" not in capsys.readouterr().out
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    main(["info"])
+    assert "- OPENBLAS_CORETYPE=Haswell holds matrix products" in capsys.readouterr().out
+
+
 def test_convert_and_inspect(capsys, tmp_path):
     import numpy as np
 
