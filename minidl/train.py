@@ -148,7 +148,7 @@ def fit(
             logs = train_step(trained, optimizer, loss_function, *batch, run.average)
             run.step = step + 1
             if not math.isfinite(logs["loss"]):
-                _stop_at_nonsense(run, logs["loss"])
+                _stop_at_non_finite(run, logs["loss"])
             for callback in run.everyone:
                 callback.on_batch_end(step, logs)
             leave_if_asked(termination)
@@ -220,7 +220,7 @@ def train_step(
     return logs
 
 
-def _stop_at_nonsense(run: Run, loss: float) -> None:
+def _stop_at_non_finite(run: Run, loss: float) -> None:
     warnings.warn(
         f"fit: epoch {run.epoch + 1}, step {run.step}: the loss is {loss}, training stops. A lower learning rate or "
         f"clip_norm= may help; dl.detect_anomaly() names the operation where it begins",

@@ -19,6 +19,7 @@ import minidl as dl
 from minidl import weights
 from minidl.layers import BatchNorm, Conv2D, Dense, Flatten, Sequential
 from minidl.weights import WeightsError, write_atomically
+from minidl.weights.safetensors_file import read_metadata
 
 SUFFIXES = [".safetensors", ".npz"]
 
@@ -159,6 +160,30 @@ def test_formats_are_told_apart_by_content(tmp_path):
     weights.save({"a": np.ones(3)}, tmp_path / "a.npz")
     os.rename(tmp_path / "a.npz", tmp_path / "a.weights")
     assert_same({"a": np.ones(3)}, weights.read(tmp_path / "a.weights"))
+
+
+def test_metadata(tmp_path):
+    weights.save({"a": np.ones(3)}, tmp_path / "a.safetensors", {"note": "mine"})
+    assert read_metadata(tmp_path / "a.safetensors")["note"] == "mine"
+    with pytest.raises(ValueError, match=r"\.npz file cannot hold metadata"):
+        weights.save({"a": np.ones(3)}, tmp_path / "a.npz", {"note": "mine"})
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_an_array_under_another_name_or_shape_is_noticed(tmp_path):
+    path = tmp_path / "a.safetensors"
+    weights.save({"bias": np.ones(12)}, path)
+    content = path.read_bytes()
+    for old, new in (
+        (b'"bias":{"dtype"', b'"gain":{"dtype"'),
+        (b'"shape":[12]', b'"shape":[12,1]'),
+        (b"F64", b"I64"),
+    ):
+        changed = content.replace(old, new)
+        grown = len(changed) - len(content)
+        path.write_bytes((int.from_bytes(content[:8], "little") + grown).to_bytes(8, "little") + changed[8:])
+        with pytest.raises(WeightsError, match="than were written"):
+            weights.read(path)
 
 
 @pytest.mark.parametrize("name", ["w.h5", "w", "w.npy", "w.safetensors.bak"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -50,31 +51,31 @@ def finished(pid: int, seconds: float | None) -> bool:
 
 
 def rounds(count: int, seed: int = 0) -> dict[str, float]:
-    """Do `count` kills; how many runs they made, and how many of these ended with other weights."""
+    """Do `count` runs, each killed once to three times and then finished; how many ended with other weights."""
     moment, start = random.Random(seed), time.perf_counter()
-    kills = runs = losses = 0
+    kills = losses = 0
     with tempfile.TemporaryDirectory() as folder:
-        first = Path(folder) / "uninterrupted"
-        first.mkdir()
-        finished(child(first), None)
-        begun = time.perf_counter()
-        (again := Path(folder) / "timed").mkdir()
-        finished(child(again), None)
-        usual = time.perf_counter() - begun
-        expected = weights.read(first / "final.safetensors")
-        history = (first / "history.csv").read_text()
-        while kills < count:
-            place = Path(folder) / f"run{runs}"
-            place.mkdir()
-            while kills < count and not finished(child(place), moment.uniform(0, 0.7 * usual)):
-                kills += 1
+
+        def run(name: str, cuts: list[float]) -> Path:
+            nonlocal kills
+            (place := Path(folder) / name).mkdir()
+            for cut in cuts:
+                kills += not finished(child(place), cut)
             finished(child(place), None)
+            return place
+
+        run("warm", [])
+        begun = time.perf_counter()
+        first = run("uninterrupted", [])
+        usual = time.perf_counter() - begun
+        expected, history = weights.read(first / "final.safetensors"), (first / "history.csv").read_text()
+        for number in range(count):
+            place = run(str(number), [moment.uniform(0, usual) for _ in range(moment.randint(1, 3))])
             got = weights.read(place / "final.safetensors")
             same = all(np.array_equal(expected[name], got[name]) for name in expected)
-            same = same and (place / "history.csv").read_text() == history
-            losses += not same
-            runs += 1
-    return {"kills": kills, "runs": runs, "losses": losses, "seconds": round(time.perf_counter() - start, 1)}
+            losses += not (same and (place / "history.csv").read_text() == history)
+            shutil.rmtree(place)
+    return {"runs": count, "kills": kills, "losses": losses, "seconds": round(time.perf_counter() - start, 1)}
 
 
 def main() -> int:

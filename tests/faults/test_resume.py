@@ -82,7 +82,9 @@ def test_interrupted_again_and_again(tmp_path, whole):
 @pytest.mark.scenario("F1", "F12")
 def test_kill_9(tmp_path):
     """A few rounds here; tests/faults/kill_rounds.py does hundreds."""
-    assert kill_rounds.rounds(4)["losses"] == 0
+    result = kill_rounds.rounds(3)
+    assert result["kills"] > 0
+    assert result["losses"] == 0
 
 
 @pytest.mark.parametrize("rule", [
