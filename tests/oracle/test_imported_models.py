@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +15,7 @@ import minidl as dl
 from minidl import models
 from minidl.weights import load
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
 
@@ -68,6 +75,26 @@ def test_alexnet_with_another_head(tmp_path):
     )
     model = dl.Sequential(*body[:-1], head, input_shape=(224, 224, 3))
     assert sum(p.size for p in model.parameters()) == 44_428_106
+
+
+def test_the_example_of_alexnet(tmp_path):
+    """Feature extraction with a file as torchvision publishes it."""
+    torch = pytest.importorskip("torch")
+    theirs = torch_alexnet(torch.nn)
+    torch.save(theirs.state_dict(), tmp_path / "alexnet-owt-7be5be79.pth")
+    environment = {k: v for k, v in os.environ.items() if k != "MINIDL_DATA"} | {"MINIDL_OFFLINE": "1"}
+    run, script = "cifar10, feature extraction", ROOT / "examples/alexnet_transfer.py"
+    command = [sys.executable, script, "--quick", "--weights", tmp_path / "alexnet-owt-7be5be79.pth"]
+    command += ["--runs", run, "--out", tmp_path]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((tmp_path / "results/alexnet_transfer-seed0.json").read_text())
+    assert record["runs"][run]["trainable"] == 4_205_578
+    saved = dl.weights.read(tmp_path / f"alexnet_transfer/seed0/{run}.safetensors")
+    for place in (0, 3, 6, 8, 10):
+        filters = theirs.state_dict()[f"features.{place}.weight"].numpy().transpose(2, 3, 1, 0)
+        np.testing.assert_array_equal(saved[f"features.{place}.weight"], filters)
+    assert saved["new1.weight"].shape == (4096, 1024)
 
 
 def test_vgg16_of_torch(tmp_path, rng):
