@@ -98,6 +98,7 @@ def test_verify_missing_and_altered_files(capsys, tmp_path):
     assert "4542" in next(line for line in lines if "t10k-labels" in line)  # the bytes there should be
 
 
+@pytest.mark.scenario("B73")
 def test_unknown_name_is_a_usage_error(capsys):
     assert main(["datasets", "get", "mnits"]) == 2
     assert "did you mean 'mnist'" in capsys.readouterr().err
