@@ -48,12 +48,21 @@ def _compare(found: str, algorithm: str, expected: str, origin: str) -> None:
 
 def gunzip(data: bytes, limit: int, origin: str) -> bytes:
     """The one gzip member that `data` consists of, at most `limit` bytes of content."""
-    unpacker = zlib.decompressobj(wbits=31)
+    return _zlib(data, limit, 31, "gzip", origin)
+
+
+def inflate(data: bytes, limit: int, origin: str) -> bytes:
+    """The one zlib stream that `data` consists of, at most `limit` bytes of content."""
+    return _zlib(data, limit, 15, "zlib", origin)
+
+
+def _zlib(data: bytes, limit: int, wbits: int, kind: str, origin: str) -> bytes:
+    unpacker = zlib.decompressobj(wbits)
     try:
         out = unpacker.decompress(data, limit + 1)
     except zlib.error as error:
-        raise DataError(f"{origin} is not a sound gzip file: {error}") from None
-    return _finished(out, limit, unpacker.eof, unpacker.unused_data, "gzip", origin)
+        raise DataError(f"{origin} is not a sound {kind} file: {error}") from None
+    return _finished(out, limit, unpacker.eof, unpacker.unused_data, kind, origin)
 
 
 def unxz(data: bytes, limit: int, origin: str) -> bytes:

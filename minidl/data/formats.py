@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .mat import variables
 from .registry import DataError
 
 _IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -136,9 +137,13 @@ def svhn_mat(data: bytes, origin: str) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(
             "svhn: its files are MATLAB .mat files, which need SciPy. Install 'minidl[svhn]'."
         ) from error
+    content: dict[str, Any] = {}
     try:
-        content = loadmat(io.BytesIO(data), variable_names=("X", "y"))
+        for file in variables(data, origin):
+            content |= loadmat(io.BytesIO(file), variable_names=("X", "y"))
         pixels, numbers = content["X"], content["y"]
+    except DataError:
+        raise
     except Exception as error:  # SciPy lets through whatever its parser runs into
         raise DataError(f"{origin} is no SVHN .mat file (version 5): {error!r}") from None
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[:3] != (32, 32, 3):

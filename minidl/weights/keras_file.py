@@ -47,12 +47,16 @@ def read_h5(file: BinaryIO, budget: Budget | None = None) -> dict[str, np.ndarra
 
     budget = budget or Budget(os.fstat(file.fileno()).st_size)
     arrays: dict[str, np.ndarray] = {}
+    seen: set[Any] = set()
     with h5py.File(file, "r") as root:
         groups = _group(root, "model_weights") if "model_weights" in root else root
-        found = _by_attributes(groups) if "layer_names" in groups.attrs else _by_tree(root, set())
+        found = _by_attributes(groups) if "layer_names" in groups.attrs else _by_tree(root, seen)
         for name, dataset in found:
             if name in arrays:
                 raise RefusedError(f"two layers of one name, {name!r}")
+            if dataset.id in seen:
+                raise RefusedError(f"{name!r}, which is another array once more")
+            seen.add(dataset.id)
             arrays[name] = _numbers(dataset, budget)
     if not arrays:
         raise RefusedError("no layers and no variables in this HDF5 file")

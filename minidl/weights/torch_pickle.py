@@ -15,7 +15,7 @@ import numpy as np
 from .errors import RefusedError
 from .torch_names import BFLOAT16, GLOBALS, Global, Storage, View
 
-MOST = 4_000_000  # opcodes, of which a state dict needs about 40 for each tensor
+MOST = 2_000_000  # opcodes, of which a state dict needs about 40 for each tensor
 _MARK = object()
 _PLAIN = {b"N"[0]: None, 0x88: True, 0x89: False}
 _NUMBERS = {b"J"[0]: "<i", b"K"[0]: "<B", b"M"[0]: "<H", b"G"[0]: ">d"}
