@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,7 @@ def cifar_pickle(data: bytes, md5: str, origin: str) -> tuple[np.ndarray, np.nda
             f"because an altered pickle can run any code"
         )
     try:
+        _check_memo(data)
         batch = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
         pixels, numbers = batch["data"], np.asarray(batch["labels"])
     except Exception as error:  # whatever an odd pickle runs into
@@ -99,18 +101,32 @@ def cifar_pickle(data: bytes, md5: str, origin: str) -> tuple[np.ndarray, np.nda
     return _planes_to_pixels(pixels), y
 
 
+def _check_memo(data: bytes) -> None:
+    """Refuse a place in the memo beyond the file's length: unpickling makes the list as long at once."""
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name.endswith("PUT") and argument > len(data):
+            raise pickle.UnpicklingError(f"place {argument} in a memo that cannot be so long")
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Knows how to build a NumPy array and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("numpy", "ndarray"):
-            return np.ndarray
+            return "ndarray"  # a word for `_empty`; the class itself could be asked for any shape
         if (module, name) == ("numpy", "dtype"):
             return np.dtype
         modules = ("numpy.core.multiarray", "numpy._core.multiarray")
         if name == "_reconstruct" and module in modules:
-            return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+            return _empty
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a data file")
+
+
+def _empty(kind: str, shape: tuple[int, ...], code: bytes) -> np.ndarray:
+    """What NumPy's pickles begin an array with; shape and numbers follow together."""
+    if kind != "ndarray" or shape != (0,):
+        raise pickle.UnpicklingError(f"an array of shape {shape} before its numbers")
+    return np.zeros(0, np.uint8)
 
 
 def _planes_to_pixels(planes: np.ndarray) -> np.ndarray:

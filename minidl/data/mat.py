@@ -16,6 +16,18 @@ _HEADER = 128
 _VERSION_5 = b"\x00\x01IM"  # little-endian
 _MATRIX, _COMPRESSED = 14, 15
 _NUMBERS = range(6, 16)  # classes: from double to uint64, but no cells, structures, objects, text
+_TYPES = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    9,
+    12,
+    13,
+)  # of their parts; at another SciPy reads outside its table, and crashes
 
 
 def variables(data: bytes, origin: str) -> Iterator[bytes]:
@@ -50,7 +62,9 @@ def _check_matrix(element: bytes, origin: str) -> None:
         raise DataError(f"{origin} holds a variable of class {element[16]}, which is none of numbers")
     place = 8
     while place < len(element):
-        _, size = _tag(element, place, len(element), origin)
+        kind, size = _tag(element, place, len(element), origin)
+        if kind not in _TYPES:
+            raise DataError(f"{origin} holds a part of type {kind}, which is none of numbers")
         place += 8 + size + -size % 8
 
 
@@ -59,7 +73,7 @@ def _tag(data: bytes, place: int, end: int, origin: str) -> tuple[int, int]:
     if place + 8 > end:
         raise DataError(f"{origin} is truncated: it ends inside an element's tag")
     kind, nbytes = struct.unpack_from("<II", data, place)
-    if kind >> 16:
+    if 1 <= kind >> 16 <= 4:
         return kind & 0xFFFF, 0
     if nbytes > end - place - 8:
         raise DataError(f"{origin}: an element of {nbytes} bytes where {end - place - 8} are left")

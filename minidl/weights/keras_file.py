@@ -7,7 +7,6 @@ the file are refused.
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .errors import RefusedError
-from .limits import Budget
+from .limits import Budget, check_members, file_size
 
 MEMBER = "model.weights.h5"  # in a .keras archive
 
@@ -28,8 +27,10 @@ def read_archive(file: BinaryIO) -> dict[str, np.ndarray]:
     ------
     RefusedError, zipfile.BadZipFile, OSError
     """
-    budget = Budget(os.fstat(file.fileno()).st_size)
+    nbytes = file_size(file)
+    budget = Budget(nbytes)
     with zipfile.ZipFile(file) as archive:
+        check_members(archive, nbytes)
         member = archive.getinfo(MEMBER)
         budget.spend(member.file_size, MEMBER)
         with archive.open(member) as inner:
@@ -45,7 +46,7 @@ def read_h5(file: BinaryIO, budget: Budget | None = None) -> dict[str, np.ndarra
     """
     import h5py
 
-    budget = budget or Budget(os.fstat(file.fileno()).st_size)
+    budget = budget or Budget(file_size(file))
     arrays: dict[str, np.ndarray] = {}
     seen: set[Any] = set()
     with h5py.File(file, "r") as root:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
+from typing import BinaryIO
+
 from .errors import RefusedError
 
 SMALL = 64 << 20  # bytes that any file may ask for
@@ -28,4 +32,18 @@ class Budget:
             raise RefusedError(
                 f"{name!r}, with which the arrays would unpack to {self.spent} bytes; "
                 f"at most {self.limit} belong into a file of this size"
+            )
+
+
+def file_size(file: BinaryIO) -> int:
+    """How many bytes there are, whatever is written in them."""
+    return os.fstat(file.fileno()).st_size
+
+
+def check_members(archive: zipfile.ZipFile, nbytes: int) -> None:
+    """Refuse members that claim to be packed in more bytes than the file has: reading would allocate those."""
+    for member in archive.infolist():
+        if member.compress_size > nbytes:
+            raise RefusedError(
+                f"{member.filename!r} packed in {member.compress_size} bytes, in a file of {nbytes}"
             )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import zipfile
 from typing import BinaryIO
 
 import numpy as np
 
 from .errors import RefusedError
-from .limits import Budget
+from .limits import Budget, check_members, file_size
 
 HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -26,9 +25,11 @@ def read_npz(file: BinaryIO) -> dict[str, np.ndarray]:
     RefusedError, zipfile.BadZipFile, ValueError
         Among others: objects or text in place of numbers, a name given twice, or more bytes than there are.
     """
-    budget = Budget(os.fstat(file.fileno()).st_size)
+    nbytes = file_size(file)
+    budget = Budget(nbytes)
     arrays: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(file) as archive:
+        check_members(archive, nbytes)
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if name in arrays:

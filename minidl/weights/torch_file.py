@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .errors import RefusedError
+from .limits import check_members, file_size
 from .torch_names import BFLOAT16, Storage, View
 from .torch_pickle import array_of, load
 
@@ -31,6 +32,7 @@ def read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
     RefusedError, zipfile.BadZipFile, OSError
     """
     with zipfile.ZipFile(file) as archive:
+        check_members(archive, file_size(file))
         names = archive.namelist()
         if len(set(names)) != len(names):
             raise RefusedError("two members of one name")

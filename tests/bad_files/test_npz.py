@@ -68,6 +68,21 @@ def test_b29_zip_bomb(members, tmp_path):
     assert_refused(bomb, tmp_path / "w.npz", "would unpack to|bytes for shape")
 
 
+def claiming(data: bytes, nbytes: int) -> bytes:
+    """A zip archive whose directory says that its first member takes so many bytes, packed and unpacked."""
+    place = data.find(b"PK\x01\x02")
+    return data[: place + 20] + struct.pack("<II", nbytes, nbytes) + data[place + 28 :]
+
+
+@pytest.mark.scenario("B29")
+@pytest.mark.parametrize("name", ["w.npz", "w.pth", "w.keras"])
+def test_b29_members_larger_than_the_file(name, tmp_path):
+    """Reading a member asks the system for as many bytes as the directory says."""
+    member = {"w.npz": "a.npy", "w.pth": "a/data.pkl", "w.keras": "model.weights.h5"}[name]
+    data = claiming(archive((member, npy((1,), data=bytes(4)))), 1 << 30)
+    assert_refused(data, tmp_path / name, "packed in 1073741824 bytes, in a file of")
+
+
 @pytest.mark.scenario("B29")
 def test_b29_zeros_compress_well_and_are_no_bomb(tmp_path):
     np.savez_compressed(tmp_path / "w.npz", a=np.zeros(1_000_000, np.float32), b=np.ones(3))

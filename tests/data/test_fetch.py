@@ -140,20 +140,6 @@ def test_locate_unknown_file():
 # ------------------------------------------------------------------------------------------ downloads
 
 
-@pytest.fixture
-def hosted(places, tiny_mnist, server):
-    """A tiny MNIST on two mirrors, /a/ and /b/, neither of which has it yet."""
-    tiny = tiny_mnist(mirrors=(f"{server.url}/a/", f"{server.url}/b/"))
-    tiny.folder, tiny.server = places.cache / "mnist", server
-
-    def serve(mirror: str, **changes) -> None:
-        files = {name: changes.get("change", lambda d: d)(d) for name, d in tiny.files.items()}
-        server.answers.update({f"/{mirror}/{name}": d for name, d in files.items()})
-
-    tiny.serve = serve
-    return tiny
-
-
 def assert_only(folder: Path, names) -> None:
     assert sorted(p.name for p in folder.iterdir()) == sorted(names), "a stray or missing file"
 
