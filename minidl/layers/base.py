@@ -249,4 +249,8 @@ def _floating(x: Any) -> Tensor:
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.dtype.kind == "f":
         return x
+    if x.dtype.kind not in "iub":
+        raise TypeError(
+            f"a layer's input must be numbers, got dtype {x.dtype}; convert it with astype('float32')"
+        )
     return multiply(cast(x, np.float32), 1 / 255) if x.dtype == np.uint8 else cast(x, np.float32)

@@ -78,7 +78,7 @@ def test_b68_sparse_giant():
 @pytest.mark.scenario("B68")
 def test_b68_many_members_that_nobody_asked_for():
     """A long list is walked in little memory and ends."""
-    data = tar(*((member(f"m{i}"), b"") for i in range(5000)), (member("a"), CONTENT))
+    data = tar(*((member(f"m{i}"), b"") for i in range(1000)), (member("a"), CONTENT))
 
     def read():
         assert archives.tar_members(io.BytesIO(data), {"a": 100}, "here") == {"a": CONTENT}
