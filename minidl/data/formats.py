@@ -104,7 +104,7 @@ def cifar_pickle(data: bytes, md5: str, origin: str) -> tuple[np.ndarray, np.nda
 def _check_memo(data: bytes) -> None:
     """Refuse a place in the memo beyond the file's length: unpickling makes the list as long at once."""
     for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name.endswith("PUT") and argument > len(data):
+        if opcode.name.endswith("PUT") and int(argument or 0) > len(data):
             raise pickle.UnpicklingError(f"place {argument} in a memo that cannot be so long")
 
 
