@@ -16,18 +16,8 @@ _HEADER = 128
 _VERSION_5 = b"\x00\x01IM"  # little-endian
 _MATRIX, _COMPRESSED = 14, 15
 _NUMBERS = range(6, 16)  # classes: from double to uint64, but no cells, structures, objects, text
-_TYPES = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    9,
-    12,
-    13,
-)  # of their parts; at another SciPy reads outside its table, and crashes
+# Types of a matrix's parts. At any other SciPy reads beyond its own table of types, and crashes.
+_TYPES = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13}
 
 
 def variables(data: bytes, origin: str) -> Iterator[bytes]:

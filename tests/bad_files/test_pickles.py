@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import zipfile
 
 import pytest
 
+from minidl.weights import read
 from tests.bad_files.bounds import assert_refused
 from tests.weights.test_torch_file import P2, archive, one, tensor, text
-
-LIMIT_S = 60  # a tuple of 10**12 numbers would take for ever
 
 
 def laughs(depth, width=10):
@@ -47,18 +45,15 @@ GROWING = {
 @pytest.mark.scenario("B39")
 @pytest.mark.parametrize("name", GROWING)
 def test_b39_pickles_that_grow(name, tmp_path):
+    """Whoever walks such a tuple does not come back."""
     data, message = GROWING[name]
-    start = time.perf_counter()
     memory = 192 << 20 if name == "a million containers" else 16 << 20
     assert_refused(data, tmp_path / "w.pth", message, memory=memory)
-    assert time.perf_counter() - start < LIMIT_S
 
 
 @pytest.mark.scenario("B39")
 def test_b39_the_same_tensor_many_times_is_read_once(tmp_path):
     """Tied weights are legitimate."""
-    from minidl.weights import read
-
     (tmp_path / "w.pth").write_bytes(
         archive(P2 + b"}(" + text("a") + tensor() + b"q\x01" + text("b") + b"h\x01u.")
     )
@@ -83,8 +78,6 @@ def test_b42_deflate_bomb(tmp_path):
 @pytest.mark.scenario("B42")
 def test_b42_members_outside_stay_there(tmp_path):
     """Read in memory: nothing is extracted, whatever it is called."""
-    from minidl.weights import read
-
     (tmp_path / "w.pth").write_bytes(
         archive(one(tensor()), {"../../canary": b"x", "/tmp/minidl-canary": b"x"})
     )
