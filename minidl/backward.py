@@ -37,7 +37,11 @@ def run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
         arrived = pending.pop(id(node), None)
         if arrived is not None:
             node.check_saved()
-            grads = node.backward(arrived)
+            try:
+                grads = node.backward(arrived)
+            except MemoryError as error:
+                error.add_note(f"in the backward of {type(node).__name__}: use a smaller batch_size")
+                raise
             grads = grads if isinstance(grads, tuple) else (grads,)
             watch = type(node).watch_backward
             if watch is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     converted.add_argument("file", help="as for inspect")
     converted.add_argument("to", help="a name that ends in .safetensors or .npz")
+    converted.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     converted.set_defaults(run=_convert)
     datasets = commands.add_parser("datasets", help="find, download and check data sets")
     actions = datasets.add_subparsers(required=True, metavar="ACTION")
@@ -98,6 +100,8 @@ def _inspect(parsed: argparse.Namespace) -> int:
 
 
 def _convert(parsed: argparse.Namespace) -> int:
+    if os.path.lexists(parsed.to) and not parsed.overwrite:
+        raise FileExistsError(f"{parsed.to} exists; say --overwrite to replace it")
     arrays = read(parsed.file)
     save(dict(arrays), parsed.to)
     print(f"{len(arrays)} arrays written to {parsed.to}")

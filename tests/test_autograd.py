@@ -21,6 +21,7 @@ def leaf(values, **kw):
 # Graphs -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario("N19")
 def test_same_tensor_twice_in_one_operation():
     x = leaf([3.0])
     (x * x).backward()
@@ -30,6 +31,7 @@ def test_same_tensor_twice_in_one_operation():
     assert y.grad == 0
 
 
+@pytest.mark.scenario("N19")
 def test_diamond():
     x = leaf([2.0])
     a = x * 3
@@ -37,6 +39,7 @@ def test_diamond():
     assert x.grad == pytest.approx(3 * (2 * 6 + np.exp(6)))
 
 
+@pytest.mark.scenario("N19")
 def test_path_count_does_not_matter():
     x = leaf([1.0])
     y = x
@@ -46,6 +49,7 @@ def test_path_count_does_not_matter():
     assert x.grad == 2.0**60
 
 
+@pytest.mark.scenario("N19")
 def test_shared_layer_adds_its_gradients():
     layer = dl.layers.Dense(2)
     x = np.array([[1.0, 2.0]])
@@ -57,6 +61,7 @@ def test_shared_layer_adds_its_gradients():
     np.testing.assert_allclose(layer.bias.grad, 1 + dh[0], rtol=1e-6)
 
 
+@pytest.mark.scenario("F33")
 @pytest.mark.parametrize("length", [10_000, 100_000])
 def test_long_chain(length):
     x = leaf([1.0])
@@ -71,6 +76,7 @@ def test_long_chain(length):
     del z  # a chain that never ran backward must be deletable too
 
 
+@pytest.mark.scenario("N19")
 def test_unused_branch_has_no_gradient():
     x, unused = leaf([1.0]), leaf([1.0])
     _ = unused * 2
@@ -92,6 +98,7 @@ def test_gradient_is_only_computed_where_needed():
     assert seen == [(True, False)]
 
 
+@pytest.mark.scenario("N20", "N23")
 def test_gradients_accumulate_until_reset():
     x = leaf([1.0, 2.0])
     for _ in range(3):
@@ -102,6 +109,7 @@ def test_gradients_accumulate_until_reset():
     np.testing.assert_array_equal(x.grad, [2, 2])
 
 
+@pytest.mark.scenario("N23")
 def test_assigned_gradient_is_not_written_to():
     x, mine = leaf([1.0]), np.zeros(1)
     x.grad = mine
@@ -110,6 +118,7 @@ def test_assigned_gradient_is_not_written_to():
     assert mine == 0
 
 
+@pytest.mark.scenario("N23")
 def test_gradients_never_share_memory():
     a, b = leaf([1.0]), leaf([1.0])
     out = a + b
@@ -120,6 +129,7 @@ def test_gradients_never_share_memory():
     assert seed == 1
 
 
+@pytest.mark.scenario("N18")
 def test_unbroadcast_to_scalars_and_single_rows():
     s, row = leaf(2.0), leaf([[1.0, 1.0]])
     x = np.arange(6.0).reshape(3, 2)
@@ -137,6 +147,7 @@ def test_constant_loss_of_zero_still_gives_gradients():
 # Freeing ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario("N20")
 def test_backward_twice_is_refused():
     y = (leaf([1.0]) * 2).sum()
     y.backward()
@@ -144,6 +155,7 @@ def test_backward_twice_is_refused():
         y.backward()
 
 
+@pytest.mark.scenario("N20")
 def test_backward_through_a_freed_part_is_refused():
     x = leaf([1.0])
     shared = x * 2
@@ -152,6 +164,7 @@ def test_backward_through_a_freed_part_is_refused():
         (shared * 4).backward()
 
 
+@pytest.mark.scenario("N20")
 def test_retain_graph():
     x = leaf([3.0])
     y = x * x
@@ -160,6 +173,7 @@ def test_retain_graph():
     assert x.grad == 12
 
 
+@pytest.mark.scenario("F32")
 def test_backward_frees_the_arrays_even_if_the_loss_is_kept():
     x = leaf(np.ones(10))
     hidden = x * 2
@@ -171,6 +185,7 @@ def test_backward_frees_the_arrays_even_if_the_loss_is_kept():
     assert loss.item() == 40
 
 
+@pytest.mark.scenario("F31")
 def test_a_thousand_steps_keep_memory_flat():
     model = dl.Sequential(dl.layers.Dense(16, "relu"), dl.layers.Dense(3), input_shape=(8,))
     optimizer = dl.optim.Adam(model)
@@ -208,6 +223,7 @@ def assign(t):
     t.data = np.full(t.shape, 7.0)
 
 
+@pytest.mark.scenario("N22")
 @pytest.mark.parametrize("change", [overwrite, add_in_place, assign])
 @pytest.mark.parametrize("which", ["input", "output"])
 def test_changing_a_saved_array_is_noticed(change, which):
@@ -255,6 +271,7 @@ def test_values_may_change_after_backward():
     assert x.data == pytest.approx(0.8**3)
 
 
+@pytest.mark.scenario("N22")
 def test_optimizer_step_between_forward_and_backward_is_noticed():
     model = dl.Sequential(dl.layers.Dense(2), dl.layers.Dense(1), input_shape=(3,))
     optimizer = dl.optim.SGD(model, 0.1)
@@ -269,6 +286,7 @@ def test_optimizer_step_between_forward_and_backward_is_noticed():
 # no_grad ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario("F34")
 def test_no_grad_nests_and_survives_errors():
     x = leaf([1.0])
     with dl.no_grad():
@@ -289,6 +307,7 @@ def test_no_grad_decorates_recursive_functions():
     assert (leaf([1.0]) * 2).requires_grad
 
 
+@pytest.mark.scenario("F36")
 def test_no_grad_belongs_to_its_thread():
     result, entered, checked = [], threading.Event(), threading.Event()
 
@@ -306,6 +325,7 @@ def test_no_grad_belongs_to_its_thread():
     assert result == [True]
 
 
+@pytest.mark.scenario("F34")
 def test_error_in_forward_leaves_no_trace():
     x = leaf(np.ones((2, 3)))
     with pytest.raises(dl.ShapeError):
@@ -317,6 +337,7 @@ def test_error_in_forward_leaves_no_trace():
 # Refusals ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario("N21")
 @pytest.mark.parametrize(
     ("make", "grad", "message"),
     [
@@ -330,6 +351,7 @@ def test_backward_says_what_is_missing(make, grad, message):
         make().backward(grad)
 
 
+@pytest.mark.scenario("N1")
 def test_integers_cannot_require_gradients():
     with pytest.raises(TypeError, match=r"floating dtype, got int64.*dtype='float32'"):
         Tensor(np.arange(3), requires_grad=True)
@@ -362,6 +384,7 @@ def test_mixing_array_modules_is_refused(monkeypatch):
 # Types ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario("N2")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("number", [2, 2.5, np.float64(2.5), np.int64(3)])
 def test_numbers_never_upcast(dtype, number):
@@ -380,6 +403,7 @@ def test_python_values_become_float32():
     assert Tensor([1, 2], dtype="float64").dtype == np.float64
 
 
+@pytest.mark.scenario("N2")
 def test_gradient_has_the_dtype_of_its_tensor():
     x = Tensor(np.ones(2, np.float32), requires_grad=True)
     (x * np.ones(2, np.float64)).sum().backward()
@@ -389,6 +413,7 @@ def test_gradient_has_the_dtype_of_its_tensor():
 # A Python object --------------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario("N29")
 def test_numpy_defers_to_tensor():
     x = leaf([1.0, 2.0])
     for y in (np.ones(2) + x, np.ones(2) * x, np.ones(2) - x, np.ones(2) / x, np.ones((3, 2)) @ x):
@@ -396,6 +421,7 @@ def test_numpy_defers_to_tensor():
         assert y.requires_grad
 
 
+@pytest.mark.scenario("N29")
 def test_conversions():
     x = leaf([[1.0, 2.0]])
     assert len(x) == 1

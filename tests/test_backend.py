@@ -71,12 +71,14 @@ def cupy(monkeypatch):
     return module
 
 
+@pytest.mark.scenario("F28")
 @pytest.mark.parametrize(("name", "device"), [("cpu", "cpu"), ("auto", "cpu")])
 def test_names_without_cupy(no_cupy, name, device):
     assert resolve_device(name) == device
     assert resolve_device() == "cpu"
 
 
+@pytest.mark.scenario("F28")
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
 def test_cuda_without_cupy(no_cupy, name):
     with pytest.raises(dl.DeviceError, match=re.escape("'minidl[cuda12]' or 'minidl[cuda13]'")) as caught:
@@ -100,11 +102,13 @@ def test_names_with_two_gpus(cupy, name, device):
     assert resolve_device(name) == device
 
 
+@pytest.mark.scenario("F28")
 def test_a_gpu_that_is_not_there(cupy):
     with pytest.raises(dl.DeviceError, match=r"'cuda:2' .* this machine has 2 GPU"):
         resolve_device("cuda:2")
 
 
+@pytest.mark.scenario("F28")
 def test_cupy_without_a_driver(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(available=False))
     assert resolve_device("auto") == "cpu"

@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import minidl as dl
+from minidl import weights
 from minidl.cli import main
 
 
@@ -52,8 +54,6 @@ def test_info_says_what_holds_blas_back(capsys, monkeypatch):
 
 
 def test_convert_and_inspect(capsys, tmp_path):
-    import numpy as np
-
     source, target = tmp_path / "w.npz", str(tmp_path / "w.safetensors")
     np.savez(source, **{"fc.weight": np.ones((2, 3), np.float32), "fc.bias": np.zeros(3)})
     assert main(["convert", str(source), target]) == 0
@@ -68,6 +68,29 @@ def test_convert_and_inspect(capsys, tmp_path):
     (tmp_path / "bad").write_bytes(b"?")
     assert main(["inspect", str(tmp_path / "bad")]) == 1
     assert "cannot read weights from" in capsys.readouterr().err
+
+
+@pytest.mark.scenario("B76")
+def test_convert_keeps_a_file_that_exists(capsys, tmp_path):
+    source, target = str(tmp_path / "w.npz"), tmp_path / "w.safetensors"
+    weights.save({"a": np.ones(2)}, source)
+    target.write_bytes(b"mine")
+    assert main(["convert", source, str(target)]) == 1
+    assert "w.safetensors exists; say --overwrite" in capsys.readouterr().err
+    assert target.read_bytes() == b"mine"
+    assert main(["convert", source, str(target), "--overwrite"]) == 0
+    assert set(weights.read(target)) == {"a"}
+
+
+@pytest.mark.scenario("B73")
+@pytest.mark.parametrize(
+    "arguments", [["convert", "a", "b", "--overwite"], ["datasets", "gett", "mnist"], ["info", "--jsn"]]
+)
+def test_unknown_options_are_usage_errors(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: minidl" in capsys.readouterr().err
 
 
 def test_list(capsys):
@@ -107,6 +130,7 @@ def test_verify_missing_and_altered_files(capsys, tmp_path):
     assert "4542" in next(line for line in lines if "t10k-labels" in line)  # the bytes there should be
 
 
+@pytest.mark.scenario("B73")
 def test_unknown_name_is_a_usage_error(capsys):
     assert main(["datasets", "get", "mnits"]) == 2
     assert "did you mean 'mnist'" in capsys.readouterr().err

@@ -103,6 +103,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.scenario("N6", "N7", "N8", "N9", "N12", "B74")
 @pytest.mark.parametrize("name", WRONG)
 def test_message(name):
     use, error, message = WRONG[name]

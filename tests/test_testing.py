@@ -25,6 +25,7 @@ class Scaled(dl.Function):
         return dy * (1 - self.y**2) * self.factor
 
 
+@pytest.mark.scenario("N25")
 @pytest.mark.parametrize("shape", [(), (1,), (3, 4), (20, 30)])
 def test_accepts_a_right_gradient_and_rejects_a_tenth_of_a_percent(shape, rng):
     x = rng.normal(size=shape)
@@ -35,6 +36,7 @@ def test_accepts_a_right_gradient_and_rejects_a_tenth_of_a_percent(shape, rng):
         check_grad(lambda x: Scaled(-1.0)(x), x)
 
 
+@pytest.mark.scenario("N25")
 def test_rejects_one_wrong_element_and_names_it(rng):
     class OneWrong(Scaled):
         def backward(self, dy):
@@ -63,6 +65,7 @@ def test_rejects_assignment_for_addition_in_col2im(monkeypatch, rng):
         check_grad(ops.conv2d, x, w)
 
 
+@pytest.mark.scenario("N25")
 def test_rejects_a_missing_division_by_n(monkeypatch, rng):
     def forgetful(self, dy):
         return self.xp.broadcast_to(self.restore(dy), self.shape)
@@ -82,16 +85,19 @@ def test_rejects_a_batch_norm_without_the_statistics_terms(monkeypatch, rng):
         check_grad(ops.batch_norm, rng.normal(size=(5, 2)), np.ones(2), np.zeros(2))
 
 
+@pytest.mark.scenario("N25")
 def test_a_kink_beside_the_point_is_no_error():
     check_grad(ops.relu, np.array([3e-6, -3e-6, 1.0]))
 
 
+@pytest.mark.scenario("N25")
 def test_rejects_random_results():
     with pytest.raises(AssertionError, match="another result the second time"):
         check_grad(lambda x: ops.dropout(x, 0.5), np.ones(50))
     check_grad(lambda x: ops.dropout(x, 0.5, key=Key(0, "fixed")), np.ones(50))
 
 
+@pytest.mark.scenario("N25")
 def test_rejects_writing_to_an_input(rng):
     class Writing(Scaled):
         def forward(self, x):
@@ -103,6 +109,7 @@ def test_rejects_writing_to_an_input(rng):
         check_grad(lambda x: Writing(1.0)(x), rng.normal(size=3))
 
 
+@pytest.mark.scenario("N25")
 def test_leaves_the_arrays_of_the_caller_alone(rng):
     x = rng.normal(size=(3, 2)).astype(np.float32)
     before = x.copy()

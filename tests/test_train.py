@@ -107,6 +107,7 @@ def test_order_of_events():
     assert (spy.run.epochs, spy.run.steps) == (2, 3)
 
 
+@pytest.mark.scenario("N30")
 def test_training_metrics_are_running_averages_weighted_by_samples():
     """23 samples in batches of 10, 10 and 3: recomputed step by step with weights of that moment."""
     x, y = make_data(23)
@@ -160,6 +161,7 @@ def test_validation_does_not_change_the_run():
 # Evaluate and predict
 
 
+@pytest.mark.scenario("N30")
 @pytest.mark.parametrize("batch_size", [1, 7, 10, 64, 1000])
 def test_evaluate_counts_each_sample_once(batch_size):
     x, y = make_data(43)
@@ -173,6 +175,7 @@ def test_evaluate_counts_each_sample_once(batch_size):
     assert dl.evaluate(model, x, y, batch_size=batch_size) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.scenario("F34")
 @pytest.mark.parametrize("fails", [False, True])
 def test_evaluate_and_predict_touch_nothing(fails):
     x, y = make_data()
@@ -209,6 +212,7 @@ def test_predict_shapes(n, batch_size):
         np.testing.assert_allclose(out, model(x).data, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.scenario("N5")
 @pytest.mark.parametrize("tail", [[], [Reshape((-1, 2))]], ids=["flat", "reshape"])
 def test_predict_no_images(tail):
     model = Sequential(
@@ -279,6 +283,7 @@ def test_regression_has_no_accuracy():
     np.testing.assert_allclose(model[0].weight.data, [[2], [-3]], atol=0.05)
 
 
+@pytest.mark.scenario("N28")
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64])
 def test_labels_of_any_integer_type(dtype):
     x, y = make_data(30)
@@ -314,6 +319,7 @@ def run_with(seed, **options):
     return model.state_dict(), history.history
 
 
+@pytest.mark.scenario("N26")
 def test_the_same_seed_is_the_same_run_bitwise():
     first = run_with(3)
     np.random.default_rng(5).random(7)
@@ -339,6 +345,7 @@ def test_the_seed_reaches_every_source_of_chance(part):
     assert same(*states) == (part == "none")
 
 
+@pytest.mark.scenario("N31")
 def test_each_epoch_is_another_permutation_of_all_samples():
     x = np.arange(20, dtype=np.float32)[:, None].repeat(2, 1)
     seen = []
@@ -510,6 +517,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.scenario("B74")
 @pytest.mark.parametrize(("options", "error", "message"), BAD.values(), ids=BAD)
 def test_bad_arguments(options, error, message):
     """Refused before anything was trained."""
@@ -559,12 +567,14 @@ def test_integers_of_numpy(value):
     assert len(fit(make_model(), *make_data(), epochs=value, batch_size=value).epoch) == 2
 
 
+@pytest.mark.scenario("N5", "N30")
 @pytest.mark.parametrize("call", [dl.evaluate, lambda *a: fit(*a)])
 def test_empty_data(call):
     with pytest.raises(ValueError, match="empty"):
         call(make_model(), np.zeros((0, 2), np.float32), np.zeros(0, int))
 
 
+@pytest.mark.scenario("N31")
 def test_a_batch_larger_than_the_data():
     spy = Spy()
     fit(make_model(), *make_data(5), epochs=1, batch_size=100, callbacks=[spy])
@@ -589,6 +599,7 @@ def test_frozen_layers_do_not_move():
 # Memory
 
 
+@pytest.mark.scenario("F31")
 def test_memory_stays_flat_and_leaves_no_cycles():
     model = Sequential(Conv2D(4, 3), BatchNorm(), ReLU(), MaxPool2D(), Flatten(), Dropout(0.3), Dense(3))
     rng = np.random.default_rng(0)

@@ -55,6 +55,7 @@ def test_round_trip_of_a_model(path, rng):
     assert_same(a.state_dict(), weights.read(path))
 
 
+@pytest.mark.scenario("B23")
 def test_changed_numbers_are_noticed(tmp_path):
     weights.save({"a": np.arange(4.0), "b": np.arange(3)}, tmp_path / "w.safetensors")
     data = bytearray((tmp_path / "w.safetensors").read_bytes())
@@ -98,6 +99,7 @@ ARRAYS = {
 }  # fmt: skip
 
 
+@pytest.mark.scenario("B24")
 @pytest.mark.parametrize("name", ARRAYS)
 def test_round_trip_of_an_array(name, path):
     array = ARRAYS[name]
@@ -112,6 +114,7 @@ def test_round_trip_of_all_at_once(path):
     assert_same(ARRAYS, weights.read(path))
 
 
+@pytest.mark.scenario("B24")
 def test_read_only_arrays(path):
     array = GRID.T.copy().T
     array.setflags(write=False)
@@ -119,6 +122,7 @@ def test_read_only_arrays(path):
     assert_same({"a": array}, weights.read(path))
 
 
+@pytest.mark.scenario("B24")
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(
@@ -213,6 +217,7 @@ def leftovers(path):
     return [p.name for p in path.parent.iterdir() if p.name != path.name]
 
 
+@pytest.mark.scenario("F2", "F4")
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "input/output error"), OSError(errno.ENOSPC, "full"), Crash(), KeyboardInterrupt()], ids=["eio", "full", "crash", "ctrl-c"])  # fmt: skip
 @pytest.mark.parametrize("point", ["write", "fsync", "chmod", "replace"])
 @pytest.mark.parametrize("exists", [True, False])
@@ -284,6 +289,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.scenario("F3")
 def test_disk_full(path):
     weights.save({"a": np.zeros(3)}, path)
     done = subprocess.run(
@@ -295,6 +301,7 @@ def test_disk_full(path):
     assert leftovers(path) == []
 
 
+@pytest.mark.scenario("F7")
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_umask(umask, path):
     before = os.umask(umask)
@@ -306,6 +313,7 @@ def test_umask(umask, path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
 
 
+@pytest.mark.scenario("F7")
 def test_permissions_of_the_old_file_are_kept(path):
     weights.save({"a": np.ones(1)}, path)
     path.chmod(0o640)
@@ -313,6 +321,7 @@ def test_permissions_of_the_old_file_are_kept(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+@pytest.mark.scenario("F7")
 def test_a_symbolic_link_is_followed(path):
     real = path.parent / "elsewhere" / f"real{path.suffix}"
     real.parent.mkdir()
@@ -330,6 +339,7 @@ def test_missing_folder(path):
         weights.save(make_model(), target)
 
 
+@pytest.mark.scenario("F8")
 def test_a_folder_as_target(path):
     path.mkdir()
     with pytest.raises(OSError, match="not a regular file"):
@@ -337,6 +347,7 @@ def test_a_folder_as_target(path):
     assert path.is_dir() and leftovers(path) == []
 
 
+@pytest.mark.scenario("F8")
 def test_a_pipe_as_target(path):
     os.mkfifo(path)
     with pytest.raises(OSError, match="not a regular file"):
@@ -370,6 +381,7 @@ def test_files_of_another_kind(content, path):
     assert str(path) in str(caught.value) and isinstance(caught.value, ValueError)
 
 
+@pytest.mark.scenario("B10", "B25")
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
 def test_truncated(share, path):
     weights.save(make_model(), path)
@@ -382,6 +394,7 @@ def test_truncated(share, path):
     assert_same(before, model.state_dict())
 
 
+@pytest.mark.scenario("B26")
 def test_a_flipped_bit_in_the_archive(tmp_path):
     path = tmp_path / "w.npz"
     weights.save({"a": np.zeros(1000)}, path)
@@ -392,6 +405,7 @@ def test_a_flipped_bit_in_the_archive(tmp_path):
         weights.read(path)
 
 
+@pytest.mark.scenario("B27")
 def test_pickled_objects_are_refused_and_not_run(tmp_path):
     canary = tmp_path / "canary"
 
@@ -435,6 +449,7 @@ def test_damage_of_any_kind_gives_one_kind_of_error(suffix, tmp_path, data):
 # Loading into a model
 
 
+@pytest.mark.scenario("B56", "B57")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -463,6 +478,7 @@ def test_loading_a_dict():
     assert_same(a.state_dict(), b.state_dict())
 
 
+@pytest.mark.scenario("B60")
 def test_another_number_of_classes(path):
     weights.save(make_model(classes=5), path)
     with pytest.raises(

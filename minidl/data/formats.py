@@ -6,10 +6,12 @@ import hashlib
 import io
 import math
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
 
+from .mat import variables
 from .registry import DataError
 
 _IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -85,6 +87,7 @@ def cifar_pickle(data: bytes, md5: str, origin: str) -> tuple[np.ndarray, np.nda
             f"because an altered pickle can run any code"
         )
     try:
+        _check_memo(data)
         batch = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
         pixels, numbers = batch["data"], np.asarray(batch["labels"])
     except Exception as error:  # whatever an odd pickle runs into
@@ -98,18 +101,32 @@ def cifar_pickle(data: bytes, md5: str, origin: str) -> tuple[np.ndarray, np.nda
     return _planes_to_pixels(pixels), y
 
 
+def _check_memo(data: bytes) -> None:
+    """Refuse a place in the memo beyond the file's length: unpickling makes the list as long at once."""
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name.endswith("PUT") and int(argument or 0) > len(data):
+            raise pickle.UnpicklingError(f"place {argument} in a memo that cannot be so long")
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Knows how to build a NumPy array and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("numpy", "ndarray"):
-            return np.ndarray
+            return "ndarray"  # a word for `_empty`; the class itself could be asked for any shape
         if (module, name) == ("numpy", "dtype"):
             return np.dtype
         modules = ("numpy.core.multiarray", "numpy._core.multiarray")
         if name == "_reconstruct" and module in modules:
-            return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+            return _empty
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a data file")
+
+
+def _empty(kind: str, shape: tuple[int, ...], code: bytes) -> np.ndarray:
+    """What NumPy's pickles begin an array with; shape and numbers follow together."""
+    if kind != "ndarray" or shape != (0,):
+        raise pickle.UnpicklingError(f"an array of shape {shape} before its numbers")
+    return np.zeros(0, np.uint8)
 
 
 def _planes_to_pixels(planes: np.ndarray) -> np.ndarray:
@@ -136,9 +153,13 @@ def svhn_mat(data: bytes, origin: str) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(
             "svhn: its files are MATLAB .mat files, which need SciPy. Install 'minidl[svhn]'."
         ) from error
+    content: dict[str, Any] = {}
     try:
-        content = loadmat(io.BytesIO(data), variable_names=("X", "y"))
+        for file in variables(data, origin):
+            content |= loadmat(io.BytesIO(file), variable_names=("X", "y"))
         pixels, numbers = content["X"], content["y"]
+    except DataError:
+        raise
     except Exception as error:  # SciPy lets through whatever its parser runs into
         raise DataError(f"{origin} is no SVHN .mat file (version 5): {error!r}") from None
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[:3] != (32, 32, 3):

@@ -5,6 +5,8 @@ Arrays in, arrays out; NumPy or CuPy. The sliding windows have a file of their o
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..backend import Array, array_module
 from ..rng import Key, keep_mask
 from .updates import adam_step, rmsprop_step, sgd_step  # noqa: F401 - part of the specification
@@ -21,6 +23,21 @@ from .windows import (  # noqa: F401 - part of the specification
 )
 
 
+def total(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+    """Sum over `axis`; of float16 it is float32, for its own numbers end at 65,504 and thin out before."""
+    return x.sum(axis=axis, keepdims=keepdims, dtype=np.float32 if x.dtype == np.float16 else None)
+
+
+def widened(x: Array) -> Array:
+    """float16 as float32, which is what its statistics are computed in."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
+def narrowed(y: Array, x: Array) -> Array:
+    """`y`, computed of the widened `x`, in the dtype of x."""
+    return y.astype(x.dtype) if x.dtype == np.float16 else y
+
+
 def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
     """Undo broadcasting: sum `x` over the axes along which an array of `shape` was repeated."""
     if x.shape == shape:
@@ -29,7 +46,7 @@ def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
     axes = tuple(range(extra)) + tuple(
         i + extra for i, size in enumerate(shape) if size == 1 and x.shape[i + extra] != 1
     )
-    return x.sum(axis=axes, keepdims=True).reshape(shape)
+    return total(x, axes, keepdims=True).reshape(shape)
 
 
 def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
@@ -160,7 +177,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     """x - log(sum(exp(x))) over `axis`, shifted by the maximum so that nothing overflows."""
     xp = array_module(x)
     shifted = x - x.max(axis=axis, keepdims=True)
-    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+    return narrowed(shifted - xp.log(total(xp.exp(shifted), axis, keepdims=True)), x)
 
 
 def sigmoid(x: Array) -> Array:

@@ -77,9 +77,10 @@ class Layer(Tree):
             if self._dtype is not None:
                 tensors = tuple([x if x.dtype == self._dtype else cast(x, self._dtype) for x in tensors])
             y = self.forward(*tensors)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, MemoryError) as error:
             if not getattr(error, "__notes__", None):
-                error.add_note(f"in layer {self.name or self._path or '(model)'!r}: {self!r}")
+                hint = "; a smaller batch_size needs less memory" if isinstance(error, MemoryError) else ""
+                error.add_note(f"in layer {self.name or self._path or '(model)'!r}: {self!r}{hint}")
             raise
         if self._watch is not None:
             self._watch(self, y)
@@ -162,10 +163,13 @@ class Layer(Tree):
         return self
 
     def to(self, device: str | None = None, dtype: Any = None) -> Layer:
-        """Move parameters and buffers to a device ("cpu", "cuda", "cuda:1", "auto") or a float dtype."""
+        """Move parameters and buffers to a device ("cpu", "cuda", "cuda:1", "auto") or to float32 or float64."""
         target = None if device is None else resolve_device(device)
-        if dtype is not None and np.dtype(dtype).kind != "f":
-            raise TypeError(f"to: dtype must be a floating type, got {np.dtype(dtype)}")
+        if dtype is not None and np.dtype(dtype) not in (np.float32, np.float64):
+            raise TypeError(
+                f"to: dtype must be float32 or float64, got {np.dtype(dtype)}: smaller numbers cannot hold "
+                f"Adam's eps and moments"
+            )
         for _, layer in self.named_layers():
             if target is not None:
                 layer._build_device = target
@@ -245,4 +249,8 @@ def _floating(x: Any) -> Tensor:
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.dtype.kind == "f":
         return x
+    if x.dtype.kind not in "iub":
+        raise TypeError(
+            f"a layer's input must be numbers, got dtype {x.dtype}; convert it with astype('float32')"
+        )
     return multiply(cast(x, np.float32), 1 / 255) if x.dtype == np.uint8 else cast(x, np.float32)

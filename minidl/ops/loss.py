@@ -30,7 +30,8 @@ class CrossEntropy(Function):
         losses, self.p = self.kernels.cross_entropy(x, self.labels)
         if self.reduction == "none":
             return losses  # (N,)
-        return losses.sum() / (len(x) if self.reduction == "mean" else 1)
+        loss = self.kernels.total(losses) / (len(x) if self.reduction == "mean" else 1)
+        return self.kernels.narrowed(loss, x)
 
     def backward(self, dy: Array) -> Array:  # () or (N,)
         count = len(self.p) if self.reduction == "mean" else 1

@@ -28,13 +28,14 @@ class BatchNorm(Function):
                 f"batch_norm: training needs more than 1 value for each channel, got x of shape {x.shape}; "
                 f"use a larger batch, fit(drop_last=True) if the last one is short, or model.eval()"
             )
+        rows, gamma, beta = map(self.kernels.widened, (rows, gamma, beta))
         y, self.mean, self.inverse_std, self.var = self.kernels.batch_norm(rows, gamma, beta, self.eps)
         self.x, self.gamma = x, gamma
-        return y.reshape(x.shape)
+        return self.kernels.narrowed(y, x).reshape(x.shape)
 
     def backward(self, dy: Array) -> Any:
-        rows = dy.reshape(-1, dy.shape[-1])
-        x = self.x.reshape(rows.shape)
+        rows = self.kernels.widened(dy.reshape(-1, dy.shape[-1]))
+        x = self.kernels.widened(self.x.reshape(rows.shape))
         dx, dgamma, dbeta = self.kernels.batch_norm_grad(rows, x, self.mean, self.inverse_std, self.gamma)
         return dx.reshape(dy.shape), dgamma, dbeta
 

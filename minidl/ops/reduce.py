@@ -35,7 +35,7 @@ class Sum(Reduction):
 
     def forward(self, x: Array) -> Array:
         self.remember_shape(x)
-        return x.sum(axis=self.axis, keepdims=self.keepdims)
+        return self.kernels.narrowed(self.kernels.total(x, self.axis, self.keepdims), x)
 
     def backward(self, dy: Array) -> Array:
         return self.xp.broadcast_to(self.restore(dy), self.shape)
@@ -91,8 +91,10 @@ class Var(Reduction):
                 f"var: needs more than correction={self.correction} values, got {self.count} "
                 f"over axes {self.axes} of shape {x.shape}"
             )
-        self.centred = x - x.mean(axis=self.axis, keepdims=True)
-        return (self.centred * self.centred).sum(axis=self.axis, keepdims=self.keepdims) / self.divisor
+        wide = self.kernels.widened(x)
+        self.centred = wide - wide.mean(axis=self.axis, keepdims=True)
+        squares = (self.centred * self.centred).sum(axis=self.axis, keepdims=self.keepdims)
+        return self.kernels.narrowed(squares / self.divisor, x)
 
     def backward(self, dy: Array) -> Array:
         return self.restore(dy) * self.centred * (2 / self.divisor)
@@ -105,7 +107,8 @@ class LogSumExp(Reduction):
         self.remember_shape(x)
         self.x, largest = x, x.max(axis=self.axis, keepdims=True)
         largest = self.xp.where(self.xp.isfinite(largest), largest, 0)  # all -inf: the sum is 0, the log -inf
-        self.y = self.xp.log(self.xp.exp(x - largest).sum(axis=self.axis, keepdims=True)) + largest
+        sums = self.kernels.total(self.xp.exp(x - largest), self.axis, keepdims=True)
+        self.y = self.kernels.narrowed(self.xp.log(sums) + largest, x)
         return (
             self.y
             if self.keepdims

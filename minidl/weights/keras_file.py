@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .errors import RefusedError
+from .limits import Budget, check_members, file_size
 
-LARGEST = 4 << 30  # bytes of one array
 MEMBER = "model.weights.h5"  # in a .keras archive
 
 
@@ -27,15 +27,17 @@ def read_archive(file: BinaryIO) -> dict[str, np.ndarray]:
     ------
     RefusedError, zipfile.BadZipFile, OSError
     """
+    nbytes = file_size(file)
+    budget = Budget(nbytes)
     with zipfile.ZipFile(file) as archive:
+        check_members(archive, nbytes)
         member = archive.getinfo(MEMBER)
-        if member.file_size > 100 * max(member.compress_size, 1) or member.file_size > LARGEST:
-            raise RefusedError(f"{MEMBER} would unpack to {member.file_size} bytes")
-        with archive.open(MEMBER) as inner:
-            return read_h5(inner)  # type: ignore[arg-type]
+        budget.spend(member.file_size, MEMBER)
+        with archive.open(member) as inner:
+            return read_h5(inner, budget)  # type: ignore[arg-type]
 
 
-def read_h5(file: BinaryIO) -> dict[str, np.ndarray]:
+def read_h5(file: BinaryIO, budget: Budget | None = None) -> dict[str, np.ndarray]:
     """The weights in an HDF5 file, by "layer/variable" without ``:0``, in the order of the layers.
 
     Raises
@@ -44,38 +46,48 @@ def read_h5(file: BinaryIO) -> dict[str, np.ndarray]:
     """
     import h5py
 
+    budget = budget or Budget(file_size(file))
+    arrays: dict[str, np.ndarray] = {}
+    seen: set[Any] = set()
     with h5py.File(file, "r") as root:
         groups = _group(root, "model_weights") if "model_weights" in root else root
-        found = list(_by_attributes(groups) if "layer_names" in groups.attrs else _by_tree(root))
-    arrays = dict(found)
+        found = _by_attributes(groups) if "layer_names" in groups.attrs else _by_tree(root, seen)
+        for name, dataset in found:
+            if name in arrays:
+                raise RefusedError(f"two layers of one name, {name!r}")
+            if dataset.id in seen:
+                raise RefusedError(f"{name!r}, which is another array once more")
+            seen.add(dataset.id)
+            arrays[name] = _numbers(dataset, budget)
     if not arrays:
         raise RefusedError("no layers and no variables in this HDF5 file")
-    if len(arrays) != len(found):
-        raise RefusedError("two layers of one name")
     return arrays
 
 
-def _by_attributes(groups: Any) -> Iterator[tuple[str, np.ndarray]]:
+def _by_attributes(groups: Any) -> Iterator[tuple[str, Any]]:
     """The older layout: attributes list the layers, and the variables of each."""
     for layer in _names(groups, "layer_names"):
         group = _group(groups, layer)
         for variable in _names(group, "weight_names"):
             short = variable.removesuffix(":0").rpartition("/")[2]
-            yield f"{layer}/{short}", _array(group, variable)
+            yield f"{layer}/{short}", _dataset(group, variable)
 
 
-def _by_tree(group: Any) -> Iterator[tuple[str, np.ndarray]]:
+def _by_tree(group: Any, seen: set[Any]) -> Iterator[tuple[str, Any]]:
     """The layout of Keras 3: groups by class, each with ``vars/0``, ``vars/1``, ... and the layer's name."""
+    if group.id in seen:  # hard links may lead in circles, or ten at a time to the next group of ten
+        raise RefusedError(f"{group.name!r} in two places")
+    seen.add(group.id)
     for name in sorted(group, key=_natural):
         if name in ("optimizer", "metrics"):
             continue
         inside = _group(group, name)
         if name != "vars":
-            yield from _by_tree(inside)
+            yield from _by_tree(inside, seen)
             continue
         layer = inside.attrs.get("name", group.name.rpartition("/")[2])
         for number in sorted(inside, key=_natural):
-            yield f"{layer}/{number}", _array(inside, number)
+            yield f"{layer}/{number}", _dataset(inside, number)
 
 
 def _natural(name: str) -> list[Any]:
@@ -101,18 +113,23 @@ def _group(parent: Any, path: str) -> Any:
     return item
 
 
-def _array(parent: Any, path: str) -> np.ndarray:
+def _dataset(parent: Any, path: str) -> Any:
     item = _inside(parent, path)
     if hasattr(item, "keys"):
         raise RefusedError(f"{path!r} is a group, not an array")
     if item.external or item.is_virtual:
         raise RefusedError(f"{path!r} keeps its numbers in another file")
-    stored = item.id.get_storage_size()
-    if item.nbytes > LARGEST or item.nbytes > 1000 * max(stored, 1):
-        raise RefusedError(f"{path!r} declares {item.nbytes} bytes and stores {stored}")
-    if item.dtype.kind not in "fiub":
-        raise RefusedError(f"{path!r} has numbers of type {item.dtype}")
-    return np.asarray(item[()]).astype(item.dtype.newbyteorder("="), copy=False)
+    return item
+
+
+def _numbers(dataset: Any, budget: Budget) -> np.ndarray:
+    stored = dataset.id.get_storage_size()
+    if dataset.nbytes > 1000 * max(stored, 1):
+        raise RefusedError(f"{dataset.name!r} declares {dataset.nbytes} bytes and stores {stored}")
+    if dataset.dtype.kind not in "fiub":
+        raise RefusedError(f"{dataset.name!r} has numbers of type {dataset.dtype}")
+    budget.spend(dataset.nbytes, dataset.name)
+    return np.asarray(dataset[()]).astype(dataset.dtype.newbyteorder("="), copy=False)
 
 
 def _inside(parent: Any, path: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,7 +92,7 @@ def load(
     Returns
     -------
     Report
-        What was missing, surplus, or of another shape.
+        What was missing, surplus, or of another shape. Weights that are not finite are loaded, with a warning.
 
     Raises
     ------
@@ -107,6 +108,10 @@ def load(
     if problems:
         count = f"load: nothing was loaded, {len(problems)} difference(s):\n  "
         raise WeightsError(count + "\n  ".join(problems))
+    broken = {path: int(value.size - np.isfinite(value).sum()) for path, value in found.items()}
+    lines = [f"{count} of {found[path].size} numbers in {path}" for path, count in broken.items() if count]
+    if lines:
+        warnings.warn(f"load: some weights are not finite: {', '.join(lines)}", stacklevel=2)
     model.load_state_dict(model.state_dict() | found)
     return report
 
@@ -115,5 +120,9 @@ def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """What ``np.savez`` writes, but for any names: an array may be called "file"."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, value in arrays.items():
+            if "\0" in name:  # where a zip archive would cut it off
+                raise WeightsError(
+                    f"save: the name {name!r} holds a NUL, which .npz cannot; use .safetensors"
+                )
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, value, allow_pickle=False)

@@ -83,7 +83,9 @@ def _archive(file: BinaryIO) -> tuple[str | None, Callable[[Any], dict[str, np.n
         from .keras_file import read_archive
 
         return "keras", read_archive
-    return None, _npz
+    from .npz_file import read_npz
+
+    return None, read_npz
 
 
 def _need_h5py() -> None:
@@ -91,8 +93,3 @@ def _need_h5py() -> None:
         import h5py  # noqa: F401
     except ImportError as error:
         raise ImportError("Keras's files need h5py: pip install 'minidl[keras]'") from error
-
-
-def _npz(file: BinaryIO) -> dict[str, np.ndarray]:
-    with np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}

@@ -7,12 +7,15 @@ import math
 import os
 import struct
 import zlib
+from collections import Counter
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..backend import checksum
 from .errors import RefusedError
+
+LONGEST = 100_000_000  # bytes of header, as in the library
 
 
 def read_safetensors(file: BinaryIO) -> dict[str, np.ndarray]:
@@ -68,6 +71,8 @@ def _header(file: BinaryIO) -> tuple[int, dict[str, Any]]:
     (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
     if length > size - 8:
         raise RefusedError("a safetensors header longer than the file, or none of these kinds at all")
+    if length > LONGEST:
+        raise RefusedError(f"a safetensors header of {length} bytes, more than {LONGEST}")
     header = json.loads(file.read(length), object_pairs_hook=_once)
     if not isinstance(header, dict):
         raise RefusedError(f"a safetensors header that is a {type(header).__name__}")
@@ -75,11 +80,11 @@ def _header(file: BinaryIO) -> tuple[int, dict[str, Any]]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    if twice:
-        raise RefusedError(f"{sorted(twice)[0]!r} given twice in the header")
-    return dict(pairs)
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise RefusedError(f"{name[:100]!r} given twice in the header")
+    return entries
 
 
 def _bfloat16(file: BinaryIO, start: int, entry: dict[str, Any]) -> np.ndarray:

@@ -13,12 +13,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .errors import RefusedError
+from .limits import check_members, file_size
 from .torch_names import BFLOAT16, Storage, View
 from .torch_pickle import array_of, load
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first object of a stream
 OVERLAP = 4  # tied weights are shared twice; a small file must not become large arrays
 MOST = 1_000_000  # values in a state dict: a list may hold another many times, and so on
+LONGEST = 1_000  # characters of a name: keys of nested dicts add up
 WRAPPERS = "state_dict", "model_state_dict", "model"  # under which training scripts keep the weights
 
 
@@ -30,6 +32,7 @@ def read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
     RefusedError, zipfile.BadZipFile, OSError
     """
     with zipfile.ZipFile(file) as archive:
+        check_members(archive, file_size(file))
         names = archive.namelist()
         if len(set(names)) != len(names):
             raise RefusedError("two members of one name")
@@ -75,10 +78,10 @@ def read_stream(file: BinaryIO) -> dict[str, np.ndarray]:
         raise RefusedError("one storage with two sizes or types")
     blocks: dict[str, np.ndarray] = {}
     for key in keys if isinstance(keys, list) else []:
-        storage = sizes.get(key)
+        storage = sizes.get(key) if type(key) is str else None
         count = int.from_bytes(stream.read(8), "little", signed=True)
         if storage is None or count != storage.size:
-            raise RefusedError(f"storage {key!r} of {count} numbers, which no tensor expects")
+            raise RefusedError(f"a storage of {count} numbers, which no tensor expects")
         start = stream.tell()
         end = stream.seek(count * _dtype(storage).itemsize, io.SEEK_CUR)
         blocks[key] = _numbers(memoryview(whole)[start:end], storage, "little" if little else "big")
@@ -139,11 +142,11 @@ def _named_views(content: Any) -> list[tuple[str, View]]:
         elif type(value) in (dict, list, tuple):
             if id(value) in above or len(above) > 50:
                 raise RefusedError("containers nested in themselves, or more than 50 deep")
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            inside = (*above, id(value))
-            below = [(f"{name}.{key}" if name else str(key), item, inside) for key, item in items]
-            seen += len(below)
-            if seen > MOST:
-                raise RefusedError(f"more than {MOST} values")
-            stack.extend(reversed(below))
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, item in reversed(list(pairs)):
+                path = f"{name}.{key}" if name else str(key)
+                seen += 1 + len(path) // 100
+                if seen > MOST or len(path) > LONGEST:
+                    raise RefusedError(f"more than {MOST} values, or names of more than {LONGEST} characters")
+                stack.append((path, item, (*above, id(value))))
     return found

@@ -50,8 +50,10 @@ class Global(NamedTuple):
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> View:
     whole = [offset, *shape, *strides]
-    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in whole):
-        raise RefusedError(f"a tensor with offset {offset!r}, shape {shape!r}, strides {strides!r}")
+    if not isinstance(storage, Storage) or not all(type(n) is int for n in whole):
+        raise RefusedError("a tensor that is none of (storage, offset, shape, strides) in whole numbers")
+    if min(whole) < 0:
+        raise RefusedError(f"a tensor with offset {offset}, shape {shape}, strides {strides}")
     if len(shape) != len(strides):
         raise RefusedError(f"a tensor of shape {shape} with strides {strides}")
     count = 1

@@ -15,6 +15,7 @@ import numpy as np
 from .errors import RefusedError
 from .torch_names import BFLOAT16, GLOBALS, Global, Storage, View
 
+MOST = 2_000_000  # opcodes, of which a state dict needs about 40 for each tensor
 _MARK = object()
 _PLAIN = {b"N"[0]: None, 0x88: True, 0x89: False}
 _NUMBERS = {b"J"[0]: "<i", b"K"[0]: "<B", b"M"[0]: "<H", b"G"[0]: ">d"}
@@ -47,11 +48,15 @@ class _Machine:
         self.stream = stream
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.steps = 0
 
     def run(self) -> Any:
         if self.take(1) != b"\x80" or self.number("<B") not in (2, 3):
             raise RefusedError("a pickle that is not of protocol 2, which torch.save writes")
         while (opcode := self.take(1)[0]) != b"."[0]:
+            self.steps += 1
+            if self.steps > MOST:  # each may leave a container, which takes more memory than its byte
+                raise RefusedError(f"a pickle of more than {MOST} opcodes")
             if opcode in _PLAIN:
                 self.stack.append(_PLAIN[opcode])
             elif opcode in _NUMBERS:
@@ -126,7 +131,7 @@ class _Machine:
             or type(size) is not int
             or size < 0
         ):
-            raise RefusedError(f"a storage {kind!r} {storage_type!r} {key!r} {size!r}")
+            raise RefusedError("a storage that is none of (kind, type, key, device, size)")
         self.stack.append(Storage(key, storage_type.dtype, size))
 
     def call(self) -> None:

@@ -170,3 +170,17 @@ def server(monkeypatch):
     yield SimpleNamespace(url=url, answers=answers, requests=requests)
     httpd.shutdown()
     httpd.server_close()
+
+
+@pytest.fixture
+def hosted(places, tiny_mnist, server):
+    """A tiny MNIST on two mirrors, /a/ and /b/, neither of which has it yet."""
+    tiny = tiny_mnist(mirrors=(f"{server.url}/a/", f"{server.url}/b/"))
+    tiny.folder, tiny.server = places.cache / "mnist", server
+
+    def serve(mirror: str, **changes) -> None:
+        files = {name: changes.get("change", lambda d: d)(d) for name, d in tiny.files.items()}
+        server.answers.update({f"/{mirror}/{name}": d for name, d in files.items()})
+
+    tiny.serve = serve
+    return tiny

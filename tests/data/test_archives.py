@@ -34,6 +34,7 @@ def test_unpacks_up_to_the_limit(packer):
         unpack(pack(TEXT), len(TEXT) - 1, "here")
 
 
+@pytest.mark.scenario("B64")
 def test_refuses_what_is_not_one_whole_stream(packer):
     unpack, pack = packer
     packed = pack(TEXT)
@@ -102,6 +103,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     return info
 
 
+@pytest.mark.scenario("B68")
 def test_tar_gives_named_members_only():
     handle = make_tar(
         (member("../evil"), b"1"),
@@ -113,6 +115,7 @@ def test_tar_gives_named_members_only():
     assert archives.tar_members(handle, {"d/a": 1000}, "here") == {"d/a": TEXT}
 
 
+@pytest.mark.scenario("B68")
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
 def test_tar_refuses_what_is_no_plain_file(kind):
     handle = make_tar((member("other"), TEXT), (member("a", kind, "other"), b""))
@@ -120,6 +123,7 @@ def test_tar_refuses_what_is_no_plain_file(kind):
         archives.tar_members(handle, {"a": 1000}, "here")
 
 
+@pytest.mark.scenario("B68")
 def test_tar_refuses_doubles_missing_large_and_damaged():
     with pytest.raises(DataError, match="occurs twice"):
         archives.tar_members(make_tar((member("a"), TEXT), (member("a"), TEXT)), {"a": 1000}, "here")
@@ -133,6 +137,7 @@ def test_tar_refuses_doubles_missing_large_and_damaged():
             archives.tar_members(io.BytesIO(damaged), {"a": 10**6, "b": 1}, "here")
 
 
+@pytest.mark.scenario("B68")
 def test_tar_refuses_huge_member_nobody_asked_for():
     info = member("huge")
     info.size = 2**40
@@ -152,11 +157,13 @@ def make_zip(members: list[tuple[str, bytes]]) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.scenario("B69")
 def test_zip_gives_named_members_only():
     data = make_zip([("../evil", b"1"), ("gzip/a", TEXT)])
     assert archives.zip_members(io.BytesIO(data), {"gzip/a": 1000}, "h") == {"gzip/a": TEXT}
 
 
+@pytest.mark.scenario("B69")
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_zip_refuses():
     good = make_zip([("a", TEXT)])

@@ -177,6 +177,7 @@ def test_any_shape(h, w, pixels, seed):
             assert set(after.ravel()) <= set(before.ravel()) | {0}
 
 
+@pytest.mark.scenario("B74")
 @pytest.mark.parametrize(
     ("make", "reason"),
     [

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from minidl.data import batches, to_float, train_validation_split
 
 
+@pytest.mark.scenario("N31")
 @given(
     st.integers(0, 200),
     st.integers(1, 250),
@@ -41,6 +42,7 @@ def test_order_depends_on_seed_and_epoch_only():
     assert order(shuffle=False) == list(range(100)) != order()
 
 
+@pytest.mark.scenario("B74")
 @pytest.mark.parametrize("bad", [(-1, 1, 0), (1, 0, 0), (1, 1, -1)])
 def test_bad_arguments_raise_at_once(bad):
     n, batch_size, epoch = bad

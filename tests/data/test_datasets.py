@@ -43,6 +43,7 @@ def test_mnist_unpacked(places, tiny_mnist):
         data.mnist()
 
 
+@pytest.mark.scenario("B71")
 def test_emnist_in_zip_as_stored_and_upright(places, tiny_emnist):
     (places.own / "gzip.zip").write_bytes(tiny_emnist.zip)
     check_idx(data.emnist(), tiny_emnist)
@@ -89,6 +90,7 @@ def test_emnist_unknown_split():
         data.emnist("lettres")
 
 
+@pytest.mark.scenario("B65", "B66")
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -173,6 +175,7 @@ def test_altered_pickle_never_runs(places, tiny_cifar, monkeypatch, tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.scenario("B71")
 def test_class_names_are_indexed_by_label():
     assert data.class_names("cifar10")[3] == "cat"
     assert data.class_names("emnist")[1] == "A" and data.class_names("emnist")[26] == "Z"

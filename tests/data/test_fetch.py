@@ -48,6 +48,7 @@ def test_cache_folder_precedence(monkeypatch):
     assert places_module.cache_folder() == Path("/c/.cache/minidl")
 
 
+@pytest.mark.scenario("F27")
 def test_no_home_folder_names_the_variable(monkeypatch):
     monkeypatch.delenv("MINIDL_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -66,6 +67,7 @@ def test_own_folder_that_is_none(places, monkeypatch):
         data.mnist()
 
 
+@pytest.mark.scenario("F25")
 def test_missing_and_offline_says_everything(places):
     with pytest.raises(DataError) as caught:
         data.mnist()
@@ -138,20 +140,6 @@ def test_locate_unknown_file():
 # ------------------------------------------------------------------------------------------ downloads
 
 
-@pytest.fixture
-def hosted(places, tiny_mnist, server):
-    """A tiny MNIST on two mirrors, /a/ and /b/, neither of which has it yet."""
-    tiny = tiny_mnist(mirrors=(f"{server.url}/a/", f"{server.url}/b/"))
-    tiny.folder, tiny.server = places.cache / "mnist", server
-
-    def serve(mirror: str, **changes) -> None:
-        files = {name: changes.get("change", lambda d: d)(d) for name, d in tiny.files.items()}
-        server.answers.update({f"/{mirror}/{name}": d for name, d in files.items()})
-
-    tiny.serve = serve
-    return tiny
-
-
 def assert_only(folder: Path, names) -> None:
     assert sorted(p.name for p in folder.iterdir()) == sorted(names), "a stray or missing file"
 
@@ -214,6 +202,7 @@ BAD_ANSWERS = {
 }
 
 
+@pytest.mark.scenario("F21", "F24")
 @pytest.mark.parametrize("answer", BAD_ANSWERS.values(), ids=BAD_ANSWERS)
 def test_next_mirror_takes_over(answer, hosted):
     hosted.server.answers |= {f"/a/{name}": answer for name in hosted.files}
@@ -222,6 +211,7 @@ def test_next_mirror_takes_over(answer, hosted):
     assert_only(hosted.folder, hosted.files)
 
 
+@pytest.mark.scenario("F21", "F24")
 @pytest.mark.parametrize("answer", BAD_ANSWERS.values(), ids=BAD_ANSWERS)
 def test_all_mirrors_bad_is_one_error_and_a_retry_works(answer, hosted):
     hosted.server.answers |= {f"/{m}/{name}": answer for m in "ab" for name in hosted.files}
@@ -235,12 +225,14 @@ def test_all_mirrors_bad_is_one_error_and_a_retry_works(answer, hosted):
     assert len(data.mnist()[0][0]) == 6
 
 
+@pytest.mark.scenario("F24")
 def test_page_instead_of_a_file_is_not_even_read(hosted):
     hosted.server.answers |= {f"/{m}/{name}": b"<html></html>" for m in "ab" for name in hosted.files}
     with pytest.raises(DataError, match="it offers 13 bytes, expected "):
         data.mnist()
 
 
+@pytest.mark.scenario("F23")
 def test_altered_download_is_refused(hosted):
     hosted.serve("a", change=lambda d: d[:-1] + bytes([d[-1] ^ 1]))
     with pytest.raises(DataError, match=r"(?s)no mirror gave train-images.*does not match"):
@@ -248,6 +240,7 @@ def test_altered_download_is_refused(hosted):
     assert_only(hosted.folder, [])
 
 
+@pytest.mark.scenario("F22")
 def test_wrong_file_in_cache_is_fetched_again(hosted):
     hosted.serve("a")
     hosted.write(hosted.folder)
@@ -258,6 +251,7 @@ def test_wrong_file_in_cache_is_fetched_again(hosted):
     assert (hosted.folder / LABELS).read_bytes() == hosted.files[LABELS]
 
 
+@pytest.mark.scenario("F22")
 def test_left_over_temporary_files_are_not_data(hosted):
     hosted.folder.mkdir(parents=True)
     (hosted.folder / "tmpabc123").write_bytes(b"half")
@@ -265,6 +259,7 @@ def test_left_over_temporary_files_are_not_data(hosted):
     assert len(data.mnist()[0][0]) == 6
 
 
+@pytest.mark.scenario("F23")
 def test_no_http_after_wrong_bytes_over_https(monkeypatch, places, tiny_mnist):
     tiny_mnist(mirrors=("https://one.test/", "http://two.test/"))
     monkeypatch.delenv("MINIDL_OFFLINE")
@@ -280,6 +275,7 @@ def test_no_http_after_wrong_bytes_over_https(monkeypatch, places, tiny_mnist):
     assert tried == ["https://one.test/train-images-idx3-ubyte.gz"]
 
 
+@pytest.mark.scenario("F24")
 def test_redirect_from_https_to_http_is_refused():
     import requests
 
@@ -301,6 +297,7 @@ def test_redirect_from_https_to_http_is_refused():
         download.refuse(response(url, location), Blob())
 
 
+@pytest.mark.scenario("F27")
 def test_cache_that_cannot_be_written(hosted, places, monkeypatch):
     places.cache.write_text("a file where the folder should be")
     hosted.serve("a")
@@ -309,6 +306,7 @@ def test_cache_that_cannot_be_written(hosted, places, monkeypatch):
     assert hosted.server.requests == []
 
 
+@pytest.mark.scenario("F27")
 def test_full_disk(hosted, monkeypatch):
     import pooch
 
@@ -362,6 +360,7 @@ def _fetch_in_child(barrier, queue) -> None:
     queue.put(int(data.mnist()[0][0].sum()))
 
 
+@pytest.mark.scenario("F26")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the children take the registry over by fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_two_processes_fetch_at_once(hosted):

@@ -32,6 +32,7 @@ def test_idx_reads_every_big_endian_type(code, dtype):
     assert array.tolist() == [1, -2, 100] and array.dtype.isnative
 
 
+@pytest.mark.scenario("B61", "B62", "B63")
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -73,6 +74,7 @@ def test_cifar_binary_reads_planes_as_pixels():
     assert got_x.flags.c_contiguous and got_y.dtype == np.int64
 
 
+@pytest.mark.scenario("B66", "B67")
 @pytest.mark.parametrize("data", [b"", bytes(3072), bytes(3074), bytes([10]) + bytes(3072)])
 def test_cifar_binary_refuses(data):
     with pytest.raises(DataError, match=r"here: (.*3073-byte records|labels must lie in 0..9)"):
@@ -103,6 +105,7 @@ def test_pickle_with_right_md5_still_runs_nothing(tmp_path, monkeypatch):
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.scenario("B65", "B66")
 @pytest.mark.parametrize(
     ("batch", "reason"),
     [
@@ -132,6 +135,7 @@ def mat(**arrays) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.scenario("B72")
 def test_svhn_reads_and_maps_10_to_0():
     pytest.importorskip("scipy", reason="SVHN's .mat files need SciPy: minidl[svhn]")
     x = np.random.default_rng(1).integers(0, 256, (11, 32, 32, 3), np.uint8)
@@ -142,6 +146,7 @@ def test_svhn_reads_and_maps_10_to_0():
     assert got_y.dtype == np.int64 and got_x.flags.c_contiguous
 
 
+@pytest.mark.scenario("B65", "B66", "B70")
 def test_svhn_refuses():
     pytest.importorskip("scipy", reason="SVHN's .mat files need SciPy: minidl[svhn]")
     x, y = np.zeros((32, 32, 3, 2), np.uint8), np.ones((2, 1), np.uint8)

@@ -68,6 +68,7 @@ def calls(monkeypatch):
     return counted
 
 
+@pytest.mark.scenario("N24")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("frozen_from_start", [True, False])
 def test_frozen_parameters_stay_bitwise(optimizer, frozen_from_start, data):
@@ -98,6 +99,7 @@ def test_all_gradients_are_computed_without_freezing(calls, data):
     assert (calls["Dense"], calls["Conv2D"], calls["BatchNorm"]) == (2, 2, 2)
 
 
+@pytest.mark.scenario("N24")
 def test_nothing_below_the_lowest_trainable_layer_runs_backward(calls, data):
     model = make_model()
     model[:6].freeze()
@@ -125,6 +127,7 @@ def test_no_dense_weight_gradient_when_frozen(data):
     assert logits.creator.needs_grad == (True, False, False)
 
 
+@pytest.mark.scenario("N15", "N24")
 def test_frozen_batch_norm_uses_and_keeps_running_statistics(rng):
     model = Sequential(BatchNorm(momentum=0.5), input_shape=(3,))
     x = rng.standard_normal((9, 3)).astype(np.float32) * 2 + 5
@@ -224,6 +227,7 @@ def test_a_new_head_on_a_frozen_slice_is_trained(data):
     assert same(before, model.state_dict()) == {key: not key.startswith("head") for key in before}
 
 
+@pytest.mark.scenario("N24")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_freezing_in_mid_training_keeps_the_optimiser_state(optimizer, data):
     model = make_model()
@@ -246,6 +250,7 @@ def test_freezing_in_mid_training_keeps_the_optimiser_state(optimizer, data):
     assert {int(v) for k, v in after.items() if k.startswith("dense") and k.endswith("step")} == {8}
 
 
+@pytest.mark.scenario("N24")
 def test_a_frozen_pause_changes_nothing(data):
     """Freeze and unfreeze without a step in between: bitwise the same as never frozen."""
     runs = []

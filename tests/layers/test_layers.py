@@ -168,6 +168,7 @@ def test_output_shape_with_and_without_input_shape(entry, rng):
     np.testing.assert_array_equal(outputs[0].data, outputs[1].data)
 
 
+@pytest.mark.scenario("N5")
 def test_empty_batch(entry):
     make, shape, expected = entry
     model = Sequential(make(), input_shape=shape).eval()
@@ -196,6 +197,7 @@ def test_every_public_layer_is_in_the_table():
     assert len(CLASSES) >= 21
 
 
+@pytest.mark.scenario("N32")
 @pytest.mark.parametrize("name", CLASSES)
 def test_unknown_keyword(name):
     layer = CLASSES[name]
@@ -247,6 +249,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.scenario("B74")
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD)
 def test_bad_arguments(case):
     make, *words = case
@@ -324,6 +327,7 @@ def test_names_avoid_those_taken():
     assert [x.name for x in Sequential(ReLU(name="relu_1"), ReLU(), ReLU())] == ["relu_1", "relu", "relu_2"]
 
 
+@pytest.mark.scenario("B73")
 def test_looking_up():
     model = Sequential(Dense(3), ReLU(), Dense(2))
     assert model["relu"] is model[1] is model[-2] and len(model) == 3
@@ -359,6 +363,7 @@ def test_sequential_of_nothing(rng):
 # Input types
 
 
+@pytest.mark.scenario("N1")
 def test_uint8_is_divided_by_255(rng):
     pixels = rng.integers(0, 256, (2, 3), dtype=np.uint8)
     model = Sequential(Flatten())
@@ -368,6 +373,7 @@ def test_uint8_is_divided_by_255(rng):
     assert Sequential(Flatten())(np.array([[0, 255]], np.uint8)).data.tolist() == [[0.0, 1.0]]
 
 
+@pytest.mark.scenario("N1")
 @pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint16", "bool"])
 def test_other_integers_are_cast_as_they_are(dtype):
     x = np.array([[0, 1, 100]]).astype(dtype)
@@ -382,6 +388,7 @@ def test_pixels_are_divided_once_only():
     assert model(np.full((1, 2), 255, np.uint8)).item() == 2.0
 
 
+@pytest.mark.scenario("N2")
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_input_is_cast_to_the_parameters(dtype):
     layer = Dense(2)
@@ -406,6 +413,7 @@ def test_layers_added_after_to_follow_the_dtype():
     assert model[-1].weight.dtype == np.float64
 
 
+@pytest.mark.scenario("N4")
 def test_input_is_never_written(entry, rng):
     make, shape, _ = entry
     x = rng.standard_normal((3, *shape)).astype(np.float32)
@@ -454,6 +462,7 @@ def test_changed_input_size_is_explained():
     assert "'features'" in caught.value.__notes__[0]
 
 
+@pytest.mark.scenario("N9")
 def test_channels_first_is_recognised():
     model = Sequential(Conv2D(2, 3), input_shape=(8, 8, 3))
     with pytest.raises(ShapeError, match=r"transpose\(0, 2, 3, 1\)"):
@@ -467,6 +476,7 @@ def test_normalize_refuses_another_number_of_channels():
             layer(np.zeros((1, 2, 2, channels), np.float32))
 
 
+@pytest.mark.scenario("N6")
 def test_batch_norm_of_one_value_per_channel():
     with pytest.raises(ValueError, match="more than 1 value for each channel"):
         Sequential(BatchNorm())(np.ones((1, 3), np.float32))
@@ -497,6 +507,7 @@ def test_activation_by_name_is_the_layer(rng):
         assert not np.allclose(y.data, ops.dense(x, dense.weight, dense.bias).data), name
 
 
+@pytest.mark.scenario("N15")
 def test_batch_norm_running_averages(rng):
     layer = BatchNorm(momentum=0.25)
     x = rng.standard_normal((8, 3)).astype(np.float32) * 3 + 1
@@ -505,6 +516,7 @@ def test_batch_norm_running_averages(rng):
     np.testing.assert_allclose(layer.running_var, 0.75 + 0.25 * x.var(0, ddof=1), rtol=1e-5)
 
 
+@pytest.mark.scenario("N15")
 def test_batch_norm_in_inference_uses_and_keeps_them(rng):
     layer = BatchNorm()
     x = rng.standard_normal((8, 3)).astype(np.float32)
@@ -517,6 +529,7 @@ def test_batch_norm_in_inference_uses_and_keeps_them(rng):
     np.testing.assert_array_equal(layer.running_var, var)
 
 
+@pytest.mark.scenario("N16")
 def test_dropout_drops_anew_at_each_call_in_training_only():
     layer, x = Dropout(0.5), np.ones((50, 50), np.float32)
     first, second = layer(x).data, layer(x).data

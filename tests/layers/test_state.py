@@ -222,6 +222,7 @@ def test_order_and_initial_values_do_not_depend_on_the_hash_seed():
 # Initial values
 
 
+@pytest.mark.scenario("N26")
 def test_initial_values_depend_on_seed_and_path_only():
     first = make_model(seed=3).state_dict()
     for _ in range(3):
@@ -233,6 +234,7 @@ def test_initial_values_depend_on_seed_and_path_only():
     assert not np.array_equal(other["head.weight"], first["head.weight"])
 
 
+@pytest.mark.scenario("N26")
 def test_initial_values_do_not_depend_on_the_order_of_making():
     values = []
     for swap in (False, True):
@@ -311,6 +313,7 @@ def arrays_of(model):
     return [value._data if isinstance(value, Parameter) else value for _, value in model._named_values()]
 
 
+@pytest.mark.scenario("F35")
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])  # fmt: skip
 @pytest.mark.parametrize("packed", [False, True])
 def test_copies_share_nothing(duplicate, packed, x):
@@ -358,6 +361,7 @@ def test_train_and_eval_reach_every_layer():
         assert not any(modes(model))
 
 
+@pytest.mark.scenario("F34")
 @pytest.mark.parametrize("fails", [False, True])
 def test_inference_restores_every_mode(fails, x):
     model = make_model()
@@ -388,6 +392,7 @@ def test_inference_may_be_nested(x):
 # Devices
 
 
+@pytest.mark.scenario("F28")
 def test_auto_without_a_gpu_is_the_cpu(monkeypatch, x):
     monkeypatch.setitem(sys.modules, "cupy", None)
     model = make_model()
@@ -395,6 +400,7 @@ def test_auto_without_a_gpu_is_the_cpu(monkeypatch, x):
     model(x)
 
 
+@pytest.mark.scenario("F28")
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
 def test_cuda_without_cupy_is_an_error_with_advice(monkeypatch, device, x):
     monkeypatch.setitem(sys.modules, "cupy", None)

@@ -9,6 +9,7 @@ from minidl.testing import check_op
 from tests.cases import CASES
 
 
+@pytest.mark.scenario("N4", "N8", "N17")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_operation(case):
     check_op(case)

@@ -57,6 +57,7 @@ def convolutions(draw):
     return x, w, draw_array(f), {"strides": strides, "dilation": dilation, "groups": groups}, padding, pads
 
 
+@pytest.mark.scenario("N8")
 @given(convolutions())
 def test_conv2d_equals_seven_loops(args):
     x, w, b, options, padding, pads = args
@@ -81,6 +82,7 @@ def test_col2im_is_the_transpose_of_im2col(args):
     assert (cols * other).sum() == pytest.approx((x * back).sum())
 
 
+@pytest.mark.scenario("N17")
 @given(
     st.tuples(st.integers(1, 2), sides, sides, small),
     st.tuples(small, small),
@@ -104,6 +106,7 @@ def test_pooling(shape, kernel, strides, data):
     check_grad(lambda x: ops.avg_pool2d(x, **options), x, directions=1)
 
 
+@pytest.mark.scenario("N8")
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(1, 5))
 def test_same_padding_gives_ceil_of_size_over_stride(size, kernel, stride):
     pads = window_pads("same", (size, size), (kernel, kernel), (stride, stride), (1, 1), "test")
@@ -126,6 +129,7 @@ def test_binary_operations_broadcast(shapes, data):
         check_grad(op, a, b, directions=1)
 
 
+@pytest.mark.scenario("N18")
 @given(hnp.array_shapes(min_dims=0, max_dims=4, min_side=1, max_side=4), st.data())
 def test_reductions_over_any_axes(shape, data):
     axes = st.none() | (
@@ -188,6 +192,7 @@ def test_cross_entropy_equals_its_composition(rows, classes, data):
 # Ties and edges -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario("N17")
 def test_max_shares_its_gradient_and_max_pool_gives_it_to_the_first():
     x = Tensor(np.ones((1, 2, 2, 1)), requires_grad=True)
     ops.max(x).backward()
@@ -197,6 +202,7 @@ def test_max_shares_its_gradient_and_max_pool_gives_it_to_the_first():
     np.testing.assert_array_equal(x.grad.ravel(), [1, 0, 0, 0])
 
 
+@pytest.mark.scenario("N17")
 def test_max_pool_of_negative_pixels_ignores_the_frame():
     y = ops.max_pool2d(np.full((1, 3, 3, 1), -5.0), 3, strides=2, padding=1)
     assert (y.data == -5).all()
@@ -209,6 +215,7 @@ def test_equal_elements_get_half_each(op):
     assert a.grad == b.grad == 1.5
 
 
+@pytest.mark.scenario("N10")
 @pytest.mark.parametrize("scale", [1e4, 1e30])
 @pytest.mark.parametrize(
     "op", [ops.softmax, ops.log_softmax, ops.sigmoid, ops.softplus, ops.tanh, ops.elu, ops.logsumexp]
@@ -221,6 +228,7 @@ def test_large_inputs_stay_finite(op, scale):
     assert np.isfinite(x.grad).all()
 
 
+@pytest.mark.scenario("N10")
 def test_cross_entropy_of_extreme_logits():
     x = Tensor(np.array([[1e4, -1e4], [-np.inf, 3.0], [5.0, 5.0]]), requires_grad=True)
     loss = ops.cross_entropy(x, np.array([0, 1, 0]))
@@ -239,6 +247,7 @@ def test_logsumexp_of_nothing_but_minus_infinity():
         assert ops.logsumexp(np.full((1, 3), -np.inf), axis=1).data == -np.inf
 
 
+@pytest.mark.scenario("N11")
 def test_power_of_zero():
     x = Tensor(np.array([0.0, 2.0]), requires_grad=True)
     (x**0).sum().backward()
@@ -251,6 +260,7 @@ def test_power_of_zero():
     assert zero_base.grad == 0
 
 
+@pytest.mark.scenario("N15")
 def test_batch_norm_statistics():
     x = draw_array((8, 3)) * 4 + 1
     mean, var = np.zeros(3), np.ones(3)
@@ -262,6 +272,7 @@ def test_batch_norm_statistics():
     np.testing.assert_array_equal((mean, var), frozen)
 
 
+@pytest.mark.scenario("N15")
 def test_batch_norm_of_a_constant_channel():
     x = Tensor(np.full((4, 1), 3.0), requires_grad=True)
     y = ops.batch_norm(x, np.ones(1), np.full(1, 0.5))
@@ -270,6 +281,7 @@ def test_batch_norm_of_a_constant_channel():
     assert np.isfinite(x.grad).all()
 
 
+@pytest.mark.scenario("N16")
 def test_dropout_keeps_the_expected_value_and_one_mask():
     x = Tensor(np.ones(100_000, np.float32), requires_grad=True)
     y = ops.dropout(x, 0.3)

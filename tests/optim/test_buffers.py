@@ -138,6 +138,7 @@ def test_a_parameter_without_a_gradient_is_untouched(kind, x):
     assert not np.array_equal(model.state_dict()["dense_1.bias"], before["dense_1.bias"])
 
 
+@pytest.mark.scenario("N14")
 def test_step_counts_of_their_own_enter_the_bias_correction():
     """A parameter that comes late takes Adam's first step, not the others' tenth."""
     late, early = (dl.Parameter(np.zeros(1), dtype=np.float64) for _ in range(2))
@@ -372,6 +373,7 @@ def test_two_optimisers_on_two_parts(x):
     assert set(head.state_dict()) & set(body.state_dict()) == {"epoch", "lr"}
 
 
+@pytest.mark.scenario("F35")
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))], ids=["deepcopy", "pickle"])  # fmt: skip
 def test_a_copy_of_model_and_optimiser_goes_on_by_itself(duplicate, kind, x):
     model = make_model()
@@ -389,6 +391,7 @@ def test_a_copy_of_model_and_optimiser_goes_on_by_itself(duplicate, kind, x):
 # State
 
 
+@pytest.mark.scenario("N14")
 def test_state_round_trip_continues_exactly(kind, x):
     model = make_model()
     optimizer = kind(model)

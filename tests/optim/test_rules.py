@@ -86,6 +86,7 @@ def make_parameters(rng, dtype=np.float64):
     return [dl.Parameter(rng.standard_normal(shape).astype(dtype), dtype=dtype) for shape in SHAPES]
 
 
+@pytest.mark.scenario("N14")
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-11), (np.float32, 2e-4)])
 def test_rule_against_a_loop(rule, dtype, rtol, rng):
@@ -124,6 +125,7 @@ def test_sgd_for_any_rates(steps, momentum, decay, nesterov):
     np.testing.assert_allclose(parameter.data, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.scenario("N14")
 @pytest.mark.parametrize("kind", [SGD, Adam, AdamW, RMSprop])
 def test_zero_gradient_of_an_adaptive_rule_is_no_step(kind):
     p = dl.Parameter(np.ones(3, np.float32))
@@ -133,6 +135,7 @@ def test_zero_gradient_of_an_adaptive_rule_is_no_step(kind):
     np.testing.assert_array_equal(p.data, 1)
 
 
+@pytest.mark.scenario("N14")
 @pytest.mark.parametrize("kind", [Adam, AdamW, RMSprop])
 def test_huge_gradients_stay_finite(kind):
     p = dl.Parameter(np.ones(3, np.float32))
@@ -223,6 +226,7 @@ def total_norm(parameters):
     return math.sqrt(sum(float((p.grad**2).sum()) for p in parameters if p.grad is not None))
 
 
+@pytest.mark.scenario("N13")
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_clip_norm(scale, rng):
     parameters = with_gradients(rng, scale)
@@ -243,6 +247,7 @@ def test_clip_norm_ignores_missing_gradients_and_takes_a_model(rng):
     assert np.linalg.norm(model[0].weight.grad) == pytest.approx(1.0)
 
 
+@pytest.mark.scenario("N13")
 def test_clip_norm_does_not_overflow_float32():
     p = dl.Parameter(np.ones(4, np.float32))
     p.grad = np.full(4, 1e30, np.float32)
@@ -345,6 +350,7 @@ BAD = [
 ]
 
 
+@pytest.mark.scenario("B74")
 @pytest.mark.parametrize(
     ("kind", "argument", "value"),
     [(kind, argument, value) for kind, argument, values in BAD for value in values],

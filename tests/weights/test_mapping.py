@@ -35,6 +35,7 @@ def same(a, b):
     )
 
 
+@pytest.mark.scenario("B59")
 @pytest.mark.parametrize("layout", ["auto", "torch"])
 def test_order_and_axes_of_torch(layout):
     source, target = model(1), model(2)
@@ -62,6 +63,7 @@ def test_mapping_by_dict_and_by_function():
         assert same(source, target)
 
 
+@pytest.mark.scenario("B56", "B57")
 def test_every_difference_in_one_message_and_nothing_loaded():
     target = model()
     before = target.state_dict()
@@ -79,6 +81,7 @@ def test_every_difference_in_one_message_and_nothing_loaded():
     assert all(np.array_equal(before[key], value) for key, value in target.state_dict().items())
 
 
+@pytest.mark.scenario("B56")
 def test_not_strict_loads_what_fits_and_returns_the_rest():
     source, target = model(1), model(2)
     state = source.state_dict() | {"more.weight": np.zeros(3)}
@@ -88,6 +91,7 @@ def test_not_strict_loads_what_fits_and_returns_the_rest():
     assert np.array_equal(target["fc"].weight.data, source["fc"].weight.data)
 
 
+@pytest.mark.scenario("B60")
 def test_a_new_head():
     source, target = model(1), model(2)
     state = source.state_dict() | {"head.weight": np.zeros((4, 7)), "head.bias": np.zeros(7)}
@@ -104,6 +108,7 @@ def test_a_new_head():
     assert np.array_equal(target["head"].weight.data, head["weight"])
 
 
+@pytest.mark.scenario("B58")
 def test_axes_that_shapes_do_not_tell():
     square = dl.Sequential(Dense(3), input_shape=(3,))
     with pytest.raises(WeightsError, match="say layout='keras' or layout='torch'"):

@@ -54,6 +54,28 @@ READ = {
 }  # fmt: skip
 
 
+@pytest.mark.scenario(
+    "B1",
+    "B2",
+    "B3",
+    "B4",
+    "B5",
+    "B6",
+    "B7",
+    "B8",
+    "B9",
+    "B10",
+    "B11",
+    "B12",
+    "B13",
+    "B14",
+    "B15",
+    "B16",
+    "B17",
+    "B18",
+    "B19",
+    "B20",
+)
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
 def test_refused(data, tmp_path):
     (tmp_path / "w").write_bytes(data)
@@ -61,6 +83,7 @@ def test_refused(data, tmp_path):
         read(tmp_path / "w")
 
 
+@pytest.mark.scenario("B18", "B21", "B22")
 @pytest.mark.parametrize(("data", "expected"), READ.values(), ids=READ)
 def test_read(data, expected, tmp_path):
     (tmp_path / "w").write_bytes(data)

@@ -23,6 +23,7 @@ FILES = Path(__file__).parent / "files"
 P2 = b"\x80\x02"
 
 
+@pytest.mark.scenario("B41", "B44")
 @pytest.mark.parametrize("name", ["torch_net.pth", "torch_net_legacy.pth", "torch_checkpoint.pt"])
 def test_state_dict(name):
     weights = read(FILES / name)
@@ -38,6 +39,7 @@ def test_state_dict(name):
     )
 
 
+@pytest.mark.scenario("B41", "B44")
 @pytest.mark.parametrize("name", ["torch_kinds.pth", "torch_kinds_legacy.pth"])
 def test_every_kind_of_number_and_view(name):
     weights = read(FILES / name)
@@ -55,6 +57,7 @@ def test_every_kind_of_number_and_view(name):
     assert all(value.flags.c_contiguous for value in weights.values())
 
 
+@pytest.mark.scenario("B44", "B58", "B59")
 def test_import_gives_the_same_outputs():
     """Convolution, batch norm, pooling, and a dense layer after flattening, whose inputs change their order."""
     layers = dl.layers
@@ -154,6 +157,7 @@ HARMFUL = {
 }  # fmt: skip
 
 
+@pytest.mark.scenario("B31", "B32", "B33", "B34", "B35", "B36", "B37", "B38", "B39", "B40", "B41", "B42")
 @pytest.mark.parametrize(("data", "message"), HARMFUL.values(), ids=HARMFUL)
 def test_harm_is_refused(data, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -167,6 +171,7 @@ def test_harm_is_refused(data, message, tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["w.pth"]  # no canary
 
 
+@pytest.mark.scenario("B42")
 def test_duplicate_members(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate"):
         data = archive(one(tensor()), {"data.pkl": P2 + b"}."})
@@ -175,6 +180,7 @@ def test_duplicate_members(tmp_path):
         read(tmp_path / "w.pth")
 
 
+@pytest.mark.scenario("B43")
 def test_a_pickled_module(tmp_path):
     with pytest.raises(
         WeightsError, match=r"torch.nn.modules.linear.Linear, that is code; save model.state_dict"
@@ -182,6 +188,7 @@ def test_a_pickled_module(tmp_path):
         read(FILES / "torch_module.pth")
 
 
+@pytest.mark.scenario("B40")
 def test_big_endian(tmp_path):
     file = tmp_path / "w.pth"
     numbers = np.array([1, 2, 3, 4], ">f4")
@@ -190,6 +197,7 @@ def test_big_endian(tmp_path):
     assert read(file)["w"].dtype == np.float32
 
 
+@pytest.mark.scenario("B38", "B39")
 @given(st.binary(max_size=200))
 def test_any_bytes_as_a_pickle(data):
     with contextlib.suppress(RefusedError):
