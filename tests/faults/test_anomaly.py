@@ -9,7 +9,7 @@ import minidl as dl
 from minidl.autograd import Function
 from minidl.layers import Dense
 
-pytestmark = [pytest.mark.scenario("N11"), pytest.mark.filterwarnings("ignore::RuntimeWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
 class Log(dl.Layer):
@@ -22,6 +22,7 @@ class Root(dl.Layer):
         return dl.ops.sqrt(x * 0)
 
 
+@pytest.mark.scenario("N11")
 def test_forward():
     model = dl.Sequential(Dense(4, name="first"), Log(name="second"), Dense(2), input_shape=(3,))
     model[0].weight.data = -np.ones((3, 4), np.float32)
@@ -32,6 +33,7 @@ def test_forward():
     assert text.endswith("made 20 nan of 20 numbers (5, 4), all inputs were finite")
 
 
+@pytest.mark.scenario("N11")
 def test_backward():
     model = dl.Sequential(Dense(4, name="first"), Root(name="second"), input_shape=(3,))
     with dl.detect_anomaly():
@@ -54,6 +56,7 @@ def test_what_came_in_is_not_blamed_on_the_operation():
         model(x)
 
 
+@pytest.mark.scenario("N11")
 def test_inside_fit():
     """From the step where it happens, in the middle of training, with the model as the last whole step left it."""
     model = dl.Sequential(Dense(4), Log(), Dense(2), input_shape=(3,))
