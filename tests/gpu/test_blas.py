@@ -29,12 +29,16 @@ def test_products_in_every_layout(cupy, dtype, accumulate):
     from minidl.kernels.cuda import blas
 
     layouts = ("plain", "transposed", "wide rows")
-    for (m, n, k), one, other in itertools.product([(5, 7, 3), (1, 4, 6), (4, 1, 6), (6, 5, 1)], layouts, layouts):
+    for (m, n, k), one, other in itertools.product(
+        [(5, 7, 3), (1, 4, 6), (4, 1, 6), (6, 5, 1)], layouts, layouts
+    ):
         a, host_a = placed(cupy, (m, k), one, dtype, 0)
         b, host_b = placed(cupy, (k, n), other, dtype, 1)
         into, host = placed(cupy, (m, n), "plain", dtype, 2)
         blas.multiply(a, b, into, accumulate)
-        np.testing.assert_allclose(on_host(into), host_a @ host_b + (host if accumulate else 0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            on_host(into), host_a @ host_b + (host if accumulate else 0), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_transposed_matrices_are_not_copied(cupy, device):
