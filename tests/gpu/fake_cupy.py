@@ -82,6 +82,10 @@ class ndarray:  # noqa: N801 - CuPy's name
     def __iter__(self) -> Any:
         return (self[i] for i in range(len(self)))
 
+    def set(self, values: np.ndarray) -> None:
+        device.upload("set")
+        np.copyto(self._values, values)
+
     def fill(self, value: Any) -> None:
         value = _plain(value)
         device.launch("fill", lambda: self._values.fill(value))
@@ -326,6 +330,8 @@ def make() -> types.ModuleType:
         runtime=runtime, Device=_CudaDevice, Stream=stream, alloc=_Memory,
         get_current_stream=lambda: device.stream or null,
         MemoryPool=lambda: types.SimpleNamespace(malloc=object()),
+        Event=lambda: types.SimpleNamespace(record=lambda: None, synchronize=lambda: device.sync("event")),
+        get_elapsed_time=lambda begin, end: 1.0,
         using_allocator=lambda malloc: allocating_from(device, malloc),
     )  # fmt: skip
     return module
