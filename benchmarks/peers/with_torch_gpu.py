@@ -1,6 +1,6 @@
 """PyTorch on a GPU in three modes: eager, compiled ("reduce-overhead"), and a step captured as a graph by hand.
 
-GPU_MODE chooses; GPU_PRECISION=tf32 lets products and convolutions use TF32. Adam is fused and capturable.
+GPU_MODE, "eager", "compile" or "graph", chooses; GPU_PRECISION=tf32 lets products and convolutions use TF32. Adam is fused and capturable.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from torch.nn import functional
 from benchmarks.networks import Case
 from benchmarks.peers import with_torch
 
-MODE = os.environ.get("GPU_MODE", "eager")  # eager, compile or graph
-TF32 = os.environ.get("GPU_PRECISION", "fp32") == "tf32"
-VERSION = f"torch {torch.__version__}, {MODE}"
-
 
 class Contestant(with_torch.Contestant):
     def __init__(self, case: Case, weights: list[np.ndarray]):
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = TF32
+        self.mode, tf32 = os.environ.get("GPU_MODE", "eager"), os.environ.get("GPU_PRECISION") == "tf32"
+        self.version = f"torch {torch.__version__}, {self.mode}"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
         super().__init__(case, weights)
         self.model.cuda()
@@ -36,16 +34,16 @@ class Contestant(with_torch.Contestant):
         self.graph: Any = None
         self.steps = 0
         self.forward: Any = self.model
-        if MODE == "compile":
+        if self.mode == "compile":
             self.forward = torch.compile(self.model, mode="reduce-overhead")
 
     def step(self) -> None:
         self.steps += 1
         if self.graph is not None:
             self.graph.replay()
-        elif MODE == "graph" and self.steps > 3:  # those before are its warm-up
+        elif self.mode == "graph" and self.steps > 3:  # those before are its warm-up
             self._capture()
-        elif MODE == "graph":
+        elif self.mode == "graph":
             self._on_side_stream(self._work)
         else:
             self._work()
@@ -72,6 +70,11 @@ class Contestant(with_torch.Contestant):
         with torch.cuda.graph(self.graph):
             self._work()
         self.graph.replay()
+
+    def close(self) -> None:
+        self.graph = None
+        if self.mode == "compile":
+            torch.compiler.reset()
 
     def wait(self) -> None:
         torch.cuda.synchronize()

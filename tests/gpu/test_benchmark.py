@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -23,16 +25,14 @@ def test_smoke(cupy):
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_contestants_find_the_same_losses(cupy, device, monkeypatch, precision):
-    from benchmarks.peers import with_minidl_gpu
-
     found = {}
     monkeypatch.setenv("GPU_PRECISION", precision)
     for mode in ("eager", "graph"):
-        monkeypatch.setattr(with_minidl_gpu, "MODE", mode)
+        monkeypatch.setenv("GPU_MODE", mode)
         device.forget()
         found[mode] = gpu.contestant("minidl_gpu", SMALL, 0.0)
         assert (device.graph_launches > 10) == (mode == "graph")
-        device.stream = None  # its process would have ended
+        assert device.stream is None
     gpu.compare(found, 1)
     assert not any("error" in row for row in found.values())
     assert found["eager"]["losses"][2] < found["eager"]["losses"][0]
@@ -59,6 +59,23 @@ def test_mnist_recipe(cupy, monkeypatch):
     runs = gpu.mnist()["runs"]
     assert len(runs) == 4
     assert all(0 <= run["accuracy"] <= 1 for run in runs)
+
+
+def test_turns_and_lines(cupy, device, monkeypatch, capsys):
+    """All modes and precisions of a library in one process, a line each; failures too."""
+    monkeypatch.setattr(
+        gpu, "cases", lambda: {"small": SMALL, "wrong": dataclasses.replace(SMALL, classes=-1)}
+    )
+    monkeypatch.setattr(gpu.os, "environ", dict(gpu.os.environ))
+    gpu.contestants("minidl_gpu", ["small", "wrong"], 0.0)
+    done = types.SimpleNamespace(stdout=capsys.readouterr().out.encode(), stderr=b"")
+    monkeypatch.setattr(gpu.subprocess, "run", lambda *_, **__: done)
+    rows = gpu.contest("minidl_gpu", ["small", "wrong"], 0.0, 1)
+    assert len(rows) == 8
+    for (name, _, _), row in rows.items():
+        assert ("error" in row) == (name == "wrong")
+    table = gpu.steps(["small"], 0.0)["small fp32"]
+    assert not any("error" in row for peer, row in table.items() if peer.startswith("minidl"))
 
 
 def test_every_case_can_be_built():
