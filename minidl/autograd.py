@@ -16,7 +16,16 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import kernels
-from .backend import Array, checksum, common_module, device_of, from_python, is_array, to_numpy
+from .backend import (
+    Array,
+    checksum,
+    common_module,
+    device_of,
+    from_python,
+    is_array,
+    to_numpy,
+    unit_gradient,
+)
 from .backward import run_backward
 from .grad_mode import grad_enabled, no_grad
 from .operators import Operators, array_of
@@ -119,7 +128,7 @@ class Tensor(Operators):
                 f"backward() on shape {self.shape} needs a gradient; or reduce it, as in y.sum()"
             )
         xp = common_module("backward", (self._data,))
-        grad = xp.ones_like(self._data) if grad is None else xp.asarray(array_of(grad), dtype=self.dtype)
+        grad = unit_gradient(self._data) if grad is None else xp.asarray(array_of(grad), dtype=self.dtype)
         if grad.shape != self.shape:
             raise RuntimeError(f"backward() on shape {self.shape} got a gradient of shape {grad.shape}")
         run_backward(self, grad, retain_graph)

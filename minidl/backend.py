@@ -1,6 +1,6 @@
 """Arrays and devices: which array module an array belongs to, and how to move it.
 
-Only this file and ``kernels/cuda.py`` know that CuPy exists; CuPy is imported when a GPU is asked for.
+Only this file and ``kernels/cuda`` know that CuPy exists; CuPy is imported when a GPU is asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 Array = Any  # a numpy.ndarray or a cupy.ndarray
 
 _modules: dict[type, ModuleType] = {}
+_precision = "fp32"
 
 
 class DeviceError(RuntimeError):
@@ -114,17 +116,50 @@ def common_module(op: str, arrays: Sequence[Any]) -> ModuleType:
     if all([type(array) is np.ndarray for array in arrays]):
         return np
     found: ModuleType | None = None
+    place = ""
     for array in arrays:
         if is_array(array):
             module = array_module(array)
-            if found is not None and module is not found:
+            if found is not None and (module is not found or device_of(array) != place):
                 where = ", ".join(f"{a.shape} on {device_of(a)}" for a in arrays if is_array(a))
                 raise DeviceError(
                     f"{op}: all arrays must be on one device, got {where}; "
                     f"move the model with model.to(device) or the array with to_device"
                 )
-            found = module
+            found, place = module, device_of(array)
     return found or np
+
+
+def unit_gradient(array: Array) -> Array:
+    """Ones in the shape of `array`, not to be written to: the gradient of a result with respect to itself."""
+    if type(array) is np.ndarray or array.shape:
+        return array_module(array).ones_like(array)
+    return _one_on(device_of(array), array.dtype, array_module(array))
+
+
+@cache
+def _one_on(device: str, dtype: Any, xp: ModuleType) -> Array:
+    """Made once for each device, so that a training step need not."""
+    return xp.ones((), dtype)
+
+
+def precision(name: str | None = None) -> str:
+    """How a GPU multiplies float32 matrices: "fp32" (the default), or "tf32".
+
+    TF32 rounds the factors to 10 bits of mantissa (a relative error of 5e-4 each) and adds up in float32; on tensor
+    cores it is several times faster. Without `name` nothing is changed. Returns what is in force.
+
+    Raises
+    ------
+    ValueError
+        The name is neither.
+    """
+    global _precision
+    if name is not None:
+        if name not in ("fp32", "tf32"):
+            raise ValueError(f"precision must be 'fp32' or 'tf32', got {name!r}")
+        _precision = name
+    return _precision
 
 
 def from_python(value: Any) -> np.ndarray:

@@ -30,6 +30,24 @@ class Key(NamedTuple):
     call: int = 0
 
 
+class Counted:
+    """A number that is read from device memory when it is used: what is at `place`, plus `offset`.
+
+    A captured step is the same at each replay but for these: its count of steps, and its learning rate.
+    """
+
+    def __init__(self, place: Any, offset: int = 0):
+        self.place, self.offset = place, offset
+
+    def __add__(self, other: int) -> Counted:
+        return Counted(self.place, self.offset + other)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Counted) and (self.place is other.place and self.offset == other.offset)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def fresh_key(stream: str) -> Key:
     """A key never used before in this process, for draws that nobody asked to repeat."""
     return Key(0, stream, step=-1, call=next(_calls))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import warnings
@@ -15,6 +16,7 @@ from .backend import Array, to_device
 from .caching import on_features
 from .callbacks import Callback, Checkpoint, History, ProgressBar, Run
 from .callbacks.checkpoint import find, restore, restore_callbacks, stateful
+from .captured import captured_steps
 from .checks import positive_integer
 from .data.batches import batches
 from .evaluation import Loss, checked_data, device_of_model, evaluate, loss_called
@@ -121,10 +123,10 @@ def fit(
     run.everyone = [history, *(callback for callback in callbacks if callback not in last), *bars, *last]
     saved = None
     if last or resume is not None:
-        choices = {"loss": loss, "augment": augment, "seed": seed, "batch_size": batch_size}
-        choices |= {"drop_last": drop_last, "cache_frozen": cache_frozen}
+        chosen = {"loss": loss, "augment": augment, "seed": seed, "batch_size": batch_size}
+        chosen |= {"drop_last": drop_last, "cache_frozen": cache_frozen}
         names = ", ".join(type(callback).__name__ for callback in stateful(run))
-        run.settings = checkpoint.settings(model, optimizer, x, y, **choices, callbacks=names)
+        run.settings = checkpoint.settings(model, optimizer, x, y, **chosen, callbacks=names)
         saved = find(resume, last)
     if saved is not None:
         restore(saved, run)
@@ -132,6 +134,8 @@ def fit(
     if cache_frozen:
         trained, x, validation_data = on_features(model, x, validation_data, epochs, verbose)
     loss_function, device = loss_called(loss), device_of_model(model)
+    data = x, y, batch_size, seed, drop_last
+    gpu = captured_steps(trained, optimizer, loss_function, device, *data) if augment is None else None
 
     def one_epoch(termination: Termination) -> None:
         """The steps of epoch `run.epoch` from `run.step` on."""
@@ -139,15 +143,18 @@ def fit(
         for step, rows in enumerate(order):
             if step < run.step:
                 continue  # done before the checkpoint
-            xb, yb = x[rows], y[rows]
-            if augment is not None:
-                xb = augment(xb, rng.generator(seed, "augment", run.epoch, step))
             optimizer.epoch = run.epoch + step / steps
-            _start_step(trained, seed, run.epoch * steps + step)
-            batch = to_device(xb, device), to_device(yb, device)
-            logs = train_step(trained, optimizer, loss_function, *batch, run.average)
+            if gpu is not None:
+                logs = gpu.step(run.epoch, step, run.average)
+            else:
+                xb, yb = x[rows], y[rows]
+                if augment is not None:
+                    xb = augment(xb, rng.generator(seed, "augment", run.epoch, step))
+                _start_step(trained, seed, run.epoch * steps + step)
+                batch = to_device(xb, device), to_device(yb, device)
+                logs = train_step(trained, optimizer, loss_function, *batch, run.average)
             run.step = step + 1
-            if not math.isfinite(logs["loss"]):
+            if (gpu is None or run.step == steps) and not math.isfinite(logs["loss"]):  # a GPU: once an epoch
                 _stop_at_non_finite(run, logs["loss"])
             for callback in run.everyone:
                 callback.on_batch_end(step, logs)
@@ -165,7 +172,7 @@ def fit(
     begun: list[Callback] = []
     failure: BaseException | None = None
     try:
-        with Termination() as termination:
+        with Termination() as termination, gpu or contextlib.nullcontext():
             for callback in run.everyone:
                 callback.run = run
             for callback in run.everyone:

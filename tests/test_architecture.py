@@ -45,6 +45,7 @@ FLOORS = {
     "checkpoint": 6,
     "interrupts": 0,
     "evaluation": 6,
+    "captured": 7,
     "caching": 7.5,
     "train": 8,
     "cli": 9,
@@ -52,7 +53,10 @@ FLOORS = {
     "__init__": 10,
 }
 ONLY_IN = {
-    "cupy": {"backend.py", "kernels/cuda.py"},
+    "cupy": {
+        "backend.py",
+        *(f"kernels/cuda/{f.name}" for f in (PACKAGE / "kernels/cuda").glob("*.py")),
+    },
     "numba": {"kernels/cpu/compiling.py", "kernels/cpu/masks.py"},
     "threadpoolctl": {"environment.py", "kernels/threads.py"},
     "matplotlib": {"plot.py", "data/glyphs.py"},

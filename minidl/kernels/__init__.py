@@ -12,6 +12,7 @@ from . import reference
 
 _choice = "auto"
 _fast: ModuleType | None = None  # the twins for NumPy arrays, once they are loaded
+_cuda: ModuleType | None = None  # and those for CuPy arrays
 
 
 def use(name: str) -> None:
@@ -24,9 +25,9 @@ def use(name: str) -> None:
 
 def of(array_module: ModuleType) -> ModuleType:
     """The kernels for arrays of `array_module` (numpy or cupy)."""
-    if _choice == "reference" or array_module is not np:
+    if _choice == "reference":
         return reference
-    return _fast or _load()
+    return (_fast or _load()) if array_module is np else (_cuda or _load_cuda())
 
 
 def conditions() -> dict[str, str | int]:
@@ -36,6 +37,15 @@ def conditions() -> dict[str, str | int]:
     from .threads import thread_count
 
     return {"kernels": "Numba", "threads": thread_count()}
+
+
+def _load_cuda() -> ModuleType:
+    """The CUDA twins: imported when there are CuPy arrays, so CuPy is there too."""
+    global _cuda
+    from . import cuda
+
+    _cuda = cuda
+    return cuda
 
 
 def _load() -> ModuleType:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backend import Array, array_module
 from ..rng import Key, keep_mask
+from .loops import add_to_average, next_batch  # noqa: F401 - part of the specification
 from .updates import adam_step, rmsprop_step, sgd_step  # noqa: F401 - part of the specification
 from .windows import (  # noqa: F401 - part of the specification
     avg_pool,
@@ -54,9 +55,10 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
     return array_module(a).matmul(a, b, out=into)
 
 
-def sum_rows(x: Array) -> Array:
-    """Sum of (M, C) over M. BLAS does it several times faster than ``x.sum(axis=0)``."""
-    return array_module(x).ones(len(x), dtype=x.dtype) @ x  # (C,)
+def sum_rows(x: Array, into: Array | None = None) -> Array:
+    """Sum of (M, C) over M, written to `into` if given. BLAS is several times faster than ``x.sum(axis=0)``."""
+    xp = array_module(x)
+    return xp.matmul(xp.ones(len(x), dtype=x.dtype), x, out=into)  # (C,)
 
 
 # Activations and dropout ----------------------------------------------------------------------------
@@ -99,10 +101,10 @@ def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:
         array_module(y).maximum(y, slope * y if slope else 0, out=y)
 
 
-def bias_activation_grad(dy: Array, y: Array, slope: float) -> tuple[Array, Array]:
-    """Gradients of `bias_activation` with respect to the matrix product (M, C) and the bias (C,)."""
+def bias_activation_grad(dy: Array, y: Array, slope: float, into: Array | None = None) -> tuple[Array, Array]:
+    """Gradients of `bias_activation` with respect to the matrix product (M, C) and the bias (C,), into `into`."""
     g = leaky_relu_grad(dy, y, slope)
-    return g, sum_rows(g)
+    return g, sum_rows(g, into)
 
 
 def dropout(x: Array, keep: float, key: Key) -> tuple[Array, Array]:
@@ -144,13 +146,21 @@ def normalise(x: Array, mean: Array, scale: Array, beta: Array) -> Array:
 
 
 def batch_norm_grad(
-    dy: Array, x: Array, mean: Array, inverse_std: Array, gamma: Array
+    dy: Array,
+    x: Array,
+    mean: Array,
+    inverse_std: Array,
+    gamma: Array,
+    into: tuple[Array | None, Array | None] = (None, None),
 ) -> tuple[Array, Array, Array]:
-    """Gradients of `batch_norm` with respect to x, gamma and beta, through mean and variance too."""
+    """Gradients of `batch_norm` with respect to x, gamma and beta, through mean and variance too.
+
+    Those of gamma and beta are written to the arrays of `into`, where they are given.
+    """
     normalised = x - mean
     normalised *= inverse_std
-    dbeta = sum_rows(dy)
-    dgamma = sum_rows(dy * normalised)
+    dbeta = sum_rows(dy, into[1])
+    dgamma = sum_rows(dy * normalised, into[0])
     dx = normalised
     dx *= -dgamma / len(dy)
     dx += dy
@@ -159,15 +169,28 @@ def batch_norm_grad(
     return dx, dgamma, dbeta
 
 
-def cross_entropy(x: Array, labels: Array) -> tuple[Array, Array]:
-    """-log softmax(x)[n, labels[n]] of (N, C) and class numbers (N,); the losses (N,) and softmax(x)."""
+def update_running(
+    running_mean: Array, running_var: Array, mean: Array, var: Array, momentum: float, count: int
+) -> None:
+    """Move running averages (C,), in place, towards mean and unbiased variance of a batch of `count` rows."""
+    running_mean += momentum * (mean - running_mean)
+    running_var += momentum * (var * (count / (count - 1)) - running_var)
+
+
+def cross_entropy(x: Array, labels: Array, divisor: int | None = None) -> tuple[Array, Array]:
+    """-log softmax(x)[n, labels[n]] of (N, C) and class numbers (N,); the losses (N,) and softmax(x).
+
+    With a `divisor` the losses are added up and divided by it.
+    """
     log_p = log_softmax(x)
     xp = array_module(x)
-    return -log_p[xp.arange(len(x)), labels], xp.exp(log_p)
+    losses = -log_p[xp.arange(len(x)), labels]
+    return losses if divisor is None else losses.sum() / divisor, xp.exp(log_p)
 
 
-def cross_entropy_grad(p: Array, labels: Array, dlosses: Array) -> Array:
-    """Gradient of `cross_entropy`: p minus 1 at the label, times the gradient of each loss (N,)."""
+def cross_entropy_grad(p: Array, labels: Array, dlosses: Array, divisor: int = 1) -> Array:
+    """Gradient of `cross_entropy`: p minus 1 at the label, times the gradient of each loss (N,) / divisor."""
+    dlosses = dlosses / divisor
     dx = p * dlosses[:, None]
     dx[array_module(p).arange(len(p)), labels] -= dlosses
     return dx

@@ -55,9 +55,10 @@ class Conv2D(Function):
         dx = dw = None
         rows = dy.reshape(-1, dy.shape[-1])
         if self.y is None:
-            g, db = dy, kernels.sum_rows(rows) if any(to_b) else None
+            g, db = dy, kernels.sum_rows(rows, self.slot(2)) if any(to_b) else None
         else:
-            rows, db = kernels.bias_activation_grad(rows, self.y.reshape(rows.shape), self.slope)
+            place = self.slot(2) if any(to_b) else None
+            rows, db = kernels.bias_activation_grad(rows, self.y.reshape(rows.shape), self.slope, place)
             g = rows.reshape(dy.shape)
         if to_x:
             dxs = [

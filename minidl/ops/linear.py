@@ -53,9 +53,9 @@ class Dense(Function):
     def backward(self, dy: Array) -> Any:  # (N, O)
         kernels, (to_x, to_w, *to_b) = self.kernels, self.needs_grad
         if self.slope is None:
-            g, db = dy, kernels.sum_rows(dy) if any(to_b) else None
+            g, db = dy, kernels.sum_rows(dy, self.slot(2)) if any(to_b) else None
         else:
-            g, db = kernels.bias_activation_grad(dy, self.y, self.slope)
+            g, db = kernels.bias_activation_grad(dy, self.y, self.slope, self.slot(2) if any(to_b) else None)
         dx = kernels.matmul(g, self.w.T) if to_x else None
         dw = kernels.matmul(self.x.T, g, self.slot(1)) if to_w else None
         return (dx, dw, db) if self.has_bias else (dx, dw)

@@ -27,16 +27,14 @@ class CrossEntropy(Function):
     def forward(self, x: Array) -> Array:  # (N, C)
         if self.reduction == "mean" and not len(x):
             raise ValueError(f"cross_entropy: nothing to average in logits of shape {x.shape}")
-        losses, self.p = self.kernels.cross_entropy(x, self.labels)
-        if self.reduction == "none":
-            return losses  # (N,)
-        loss = self.kernels.total(losses) / (len(x) if self.reduction == "mean" else 1)
-        return self.kernels.narrowed(loss, x)
+        divisor = {"mean": len(x), "sum": 1, "none": None}[self.reduction]
+        loss, self.p = self.kernels.cross_entropy(self.kernels.widened(x), self.labels, divisor)
+        return self.kernels.narrowed(loss, x)  # (), or (N,) for "none"
 
     def backward(self, dy: Array) -> Array:  # () or (N,)
         count = len(self.p) if self.reduction == "mean" else 1
-        dlosses = self.xp.broadcast_to(dy / count, self.labels.shape)
-        return self.kernels.cross_entropy_grad(self.p, self.labels, dlosses)
+        dlosses = self.xp.broadcast_to(dy, self.labels.shape)
+        return self.kernels.cross_entropy_grad(self.p, self.labels, dlosses, count)
 
 
 class SoftCrossEntropy(Function):

@@ -36,7 +36,9 @@ class BatchNorm(Function):
     def backward(self, dy: Array) -> Any:
         rows = self.kernels.widened(dy.reshape(-1, dy.shape[-1]))
         x = self.kernels.widened(self.x.reshape(rows.shape))
-        dx, dgamma, dbeta = self.kernels.batch_norm_grad(rows, x, self.mean, self.inverse_std, self.gamma)
+        into = tuple([self.slot(i) if self.needs_grad[i] else None for i in (1, 2)])
+        statistics = self.mean, self.inverse_std
+        dx, dgamma, dbeta = self.kernels.batch_norm_grad(rows, x, *statistics, self.gamma, into)
         return dx.reshape(dy.shape), dgamma, dbeta
 
 
@@ -114,8 +116,7 @@ def batch_norm(
     y = op(x, gamma, beta)
     if running_mean is not None and running_var is not None:
         count = x.size // x.shape[-1]
-        running_mean += momentum * (op.mean - running_mean)
-        running_var += momentum * (op.var * (count / (count - 1)) - running_var)
+        op.kernels.update_running(running_mean, running_var, op.mean, op.var, momentum, count)
     return y
 
 

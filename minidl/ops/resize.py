@@ -32,8 +32,8 @@ class Resize(Function):
 
     def _both_axes(self, x: Array, rows: Array, columns: Array) -> Array:
         n, h, w, c = x.shape
-        x = (rows @ x.reshape(n, h, w * c)).reshape(n, len(rows), w, c)
-        return columns @ x  # a stack of (W, C) matrices
+        x = self.kernels.matmul(rows, x.reshape(n, h, w * c)).reshape(n, len(rows), w, c)
+        return self.kernels.matmul(columns, x)  # a stack of (W, C) matrices
 
 
 class AdaptiveAvgPool2D(Resize):

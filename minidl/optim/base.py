@@ -16,7 +16,7 @@ from ..checks import number
 from ..layers.base import Layer, Parameter
 from ..layers.state import StateError, compare_state
 from ..layers.tree import Tree
-from .clip import clip_norm, clip_value
+from .clip import clip_value, limit_norm
 from .schedules import Constant, Schedule
 
 
@@ -90,7 +90,7 @@ class Optimizer:
         self._pack()
         self._take_assigned_gradients()
         if self.clip_norm is not None:
-            clip_norm(self._parameters, self.clip_norm)
+            limit_norm([p.grad for p in self._parameters if p.grad is not None], self.clip_norm)
         if self.clip_value is not None:
             clip_value(self._parameters, self.clip_value)
         for run, step in self._runs():

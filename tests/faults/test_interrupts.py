@@ -25,7 +25,7 @@ from tests.faults.training import EPOCHS, STEPS, build, data, train
 
 ROOT = Path(__file__).parents[2]
 CHILD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 import minidl as dl
 from tests.faults.training import train
@@ -36,6 +36,7 @@ class Tell(dl.callbacks.Callback):
             print("three", flush=True)
         time.sleep(0.02)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 train(Path(sys.argv[1]), callbacks=[Tell()], every=1000, epochs=500)
 """
 

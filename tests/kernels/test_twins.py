@@ -225,7 +225,9 @@ def test_batch_normalisation(rows, channels, dtype, shift):
         assert got.dtype == dtype
         np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(y, (x - mean) * inverse_std * gamma + beta, rtol=1e-5, atol=1e-5)
-    agree("batch_norm_grad", numbers((rows, channels), dtype, 3), x, mean, inverse_std, gamma)
+    for into in ((None, None), (np.full(channels, np.nan, dtype), np.full(channels, np.nan, dtype))):
+        agree("batch_norm_grad", numbers((rows, channels), dtype, 3), x, mean, inverse_std, gamma, into)
+    assert cpu.batch_norm_grad(x, x, mean, inverse_std, gamma, into)[1] is into[0]
     agree("normalise", x, mean, gamma, beta)
 
 
@@ -258,8 +260,11 @@ def test_activations_of_extreme_numbers(dtype):
 def test_bias_and_activation(rows, channels, dtype, bias, slope):
     y, dy = numbers((rows, channels), dtype, 1), numbers((rows, channels), dtype, 2)
     agree("bias_activation", y, numbers(channels, dtype, 3) if bias else None, slope)
-    agree("bias_activation_grad", dy, y, slope or 0.0)
-    agree("sum_rows", dy)
+    for into in (None, np.full(channels, np.nan, dtype)):
+        agree("bias_activation_grad", dy, y, slope or 0.0, into)
+        agree("sum_rows", dy, into)
+    assert cpu.sum_rows(dy, into) is into
+    assert cpu.bias_activation_grad(dy, y, 0.0, into)[1] is into
 
 
 @pytest.mark.usefixtures("shared")
@@ -293,8 +298,11 @@ def test_dropout(size, dtype, keep, seed, step, call):
 def test_cross_entropy(rows, classes, dtype, size):
     x = numbers((rows, classes), dtype, 1) * dtype(size)
     labels = np.random.default_rng(0).integers(0, classes, rows)
-    agree("cross_entropy", x, labels)
-    agree("cross_entropy_grad", reference.cross_entropy(x, labels)[1], labels, numbers((rows,), dtype, 2))
+    for divisor in (None, 1, rows):
+        agree("cross_entropy", x, labels, divisor)
+    p, dlosses = reference.cross_entropy(x, labels)[1], numbers((rows,), dtype, 2)
+    for divisor in (1, rows):
+        agree("cross_entropy_grad", p, labels, dlosses, divisor)
 
 
 @pytest.mark.usefixtures("shared")

@@ -62,6 +62,14 @@ def folding(rows: int, columns: int) -> int:
     return k
 
 
+def delivered(sums: Array, dtype: Any, into: Array | None) -> Array:
+    """`sums` in this type, written to `into` if given."""
+    if into is None:
+        return sums.astype(dtype, copy=False)
+    into[...] = sums
+    return into
+
+
 def discard_stale(folder: Path) -> None:
     """Delete what was compiled from other sources than these, from the folder where Numba keeps it.
 

@@ -12,7 +12,7 @@ import numpy as np
 from ...backend import Array
 from .. import reference
 from ..threads import split
-from .compiling import folding, jit, ready
+from .compiling import delivered, folding, jit, ready
 
 LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 
@@ -165,9 +165,9 @@ def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:
         reference.bias_activation(y, b, slope)
 
 
-def bias_activation_grad(dy: Array, y: Array, slope: float) -> tuple[Array, Array]:
+def bias_activation_grad(dy: Array, y: Array, slope: float, into: Array | None = None) -> tuple[Array, Array]:
     if not ready(dy, y):
-        return reference.bias_activation_grad(dy, y, slope)
+        return reference.bias_activation_grad(dy, y, slope, into)
     dy, y, slope = np.ascontiguousarray(dy), np.ascontiguousarray(y), y.dtype.type(slope)
     g, k = np.empty_like(dy), folding(*dy.shape)
     wide_dy, wide_y, wide_g = (a.reshape(-1, k * dy.shape[1]) for a in (dy, y, g))
@@ -178,4 +178,4 @@ def bias_activation_grad(dy: Array, y: Array, slope: float) -> tuple[Array, Arra
         return sums
 
     total: Any = sum(split(share, len(wide_g), 0.7 * dy.size))
-    return g, total.reshape(k, -1).sum(axis=0).astype(dy.dtype)
+    return g, delivered(total.reshape(k, -1).sum(axis=0), dy.dtype, into)

@@ -11,7 +11,7 @@ import numpy as np
 from ...backend import Array
 from .. import reference
 from ..threads import split
-from .compiling import folding, jit, ready
+from .compiling import delivered, folding, jit, ready
 
 ALONE = 2**18  # multiplications up to which BLAS keeps to one thread by itself
 
@@ -30,9 +30,9 @@ def _sum_rows(x, sums):
             sums[j] += part[j]
 
 
-def sum_rows(x: Array) -> Array:
+def sum_rows(x: Array, into: Array | None = None) -> Array:
     if not ready(x) or x.ndim != 2:
-        return reference.sum_rows(x)
+        return reference.sum_rows(x, into)
     k = folding(*x.shape)
     wide = np.ascontiguousarray(x).reshape(-1, k * x.shape[1])
 
@@ -42,7 +42,7 @@ def sum_rows(x: Array) -> Array:
         return sums
 
     total: Any = sum(split(share, len(wide), 0.3 * x.size))
-    return total.reshape(k, -1).sum(axis=0).astype(x.dtype)
+    return delivered(total.reshape(k, -1).sum(axis=0), x.dtype, into)
 
 
 def matmul(a: Array, b: Array, into: Array | None = None) -> Array:

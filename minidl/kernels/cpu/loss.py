@@ -40,19 +40,19 @@ def _cross_entropy_grad(p, labels, dlosses, dx):
         dx[i, labels[i]] -= dlosses[i]
 
 
-def cross_entropy(x: Array, labels: Array) -> tuple[Array, Array]:
+def cross_entropy(x: Array, labels: Array, divisor: int | None = None) -> tuple[Array, Array]:
     if not ready(x):
-        return reference.cross_entropy(x, labels)
+        return reference.cross_entropy(x, labels, divisor)
     x, labels = np.ascontiguousarray(x), np.ascontiguousarray(labels)
     losses, p = np.empty(len(x), x.dtype), np.empty_like(x)
     split(lambda i, j: _cross_entropy(x[i:j], labels[i:j], losses[i:j], p[i:j]), len(x), 8.0 * x.size)
-    return losses, p
+    return losses if divisor is None else losses.sum() / divisor, p
 
 
-def cross_entropy_grad(p: Array, labels: Array, dlosses: Array) -> Array:
+def cross_entropy_grad(p: Array, labels: Array, dlosses: Array, divisor: int = 1) -> Array:
     if not ready(p, dlosses):
-        return reference.cross_entropy_grad(p, labels, dlosses)
-    p, labels, dlosses = (np.ascontiguousarray(a) for a in (p, labels, dlosses))
+        return reference.cross_entropy_grad(p, labels, dlosses, divisor)
+    p, labels, dlosses = (np.ascontiguousarray(a) for a in (p, labels, dlosses / divisor))
     dx = np.empty_like(p)
     split(lambda i, j: _cross_entropy_grad(p[i:j], labels[i:j], dlosses[i:j], dx[i:j]), len(p), 1.0 * p.size)
     return dx

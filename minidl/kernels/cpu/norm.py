@@ -156,13 +156,18 @@ def normalise(x: Array, mean: Array, scale: Array, beta: Array) -> Array:
 
 
 def batch_norm_grad(
-    dy: Array, x: Array, mean: Array, inverse_std: Array, gamma: Array
+    dy: Array,
+    x: Array,
+    mean: Array,
+    inverse_std: Array,
+    gamma: Array,
+    into: tuple[Array | None, Array | None] = (None, None),
 ) -> tuple[Array, Array, Array]:
     if not ready(dy, x, gamma):
-        return reference.batch_norm_grad(dy, x, mean, inverse_std, gamma)
+        return reference.batch_norm_grad(dy, x, mean, inverse_std, gamma, into)
     dy, x, gamma = np.ascontiguousarray(dy), np.ascontiguousarray(x), np.ascontiguousarray(gamma)
     dx, count = np.empty_like(dy), len(dy)
-    dgamma, dbeta = np.empty((2, len(mean)), dy.dtype)
+    dgamma, dbeta = (np.empty(len(mean), dy.dtype) if place is None else place for place in into)
     if x.size < SMALL:
         _grad_in_one_piece(dy, x, mean, inverse_std, gamma, dx, dgamma, dbeta)
         return dx, dgamma, dbeta

@@ -1,0 +1,65 @@
+// Windows that slide over images (N, H, W, C): columns of a convolution, and max pooling.
+// Constants: H W C, OH OW, KH KW, SH SW strides, DH DW dilation, TOP LEFT padding. Every gradient is gathered by the
+// pixel that it belongs to, so nothing is added by two threads at once and the order of sums is fixed.
+
+// Row r of the columns is what output pixel r sees: KH * KW * C numbers. `images` is how many there are.
+extern "C" __global__ void im2col(const T* x, T* columns, int images) {
+  FOR_EACH(i, images * (OH * OW * KH * KW * C));
+  const int c = i % C, kx = i / C % KW, ky = i / (C * KW) % KH, pixel = i / (C * KW * KH);
+  const int ox = pixel % OW, oy = pixel / OW % OH, image = pixel / (OW * OH);
+  const int ix = ox * SW + kx * DW - LEFT, iy = oy * SH + ky * DH - TOP;
+  const bool inside = ix >= 0 && ix < W && iy >= 0 && iy < H;
+  columns[i] = inside ? x[((image * H + iy) * W + ix) * C + c] : T(0);
+}
+
+// The transpose: each pixel adds up the places of the columns that were read from it.
+extern "C" __global__ void col2im(const T* columns, T* x, int images) {
+  FOR_EACH(i, images * (H * W * C));
+  const int c = i % C, ix = i / C % W, iy = i / (C * W) % H, image = i / (C * W * H);
+  T sum = 0;
+  for (int ky = 0; ky < KH; ky++) {
+    const int y = iy + TOP - ky * DH, oy = y / SH;
+    if (y < 0 || y % SH || oy >= OH) continue;
+    for (int kx = 0; kx < KW; kx++) {
+      const int z = ix + LEFT - kx * DW, ox = z / SW;
+      if (z < 0 || z % SW || ox >= OW) continue;
+      sum += columns[((((image * OH + oy) * OW + ox) * KH + ky) * KW + kx) * C + c];
+    }
+  }
+  x[i] = sum;
+}
+
+// Largest value of each window, and its offset ky * KW + kx; of equal ones the first. A nan is largest.
+extern "C" __global__ void max_pool(const T* x, T* y, I* where, int images) {
+  FOR_EACH(i, images * (OH * OW * C));
+  const int c = i % C, ox = i / C % OW, oy = i / (C * OW) % OH, image = i / (C * OW * OH);
+  T best = log(T(0));  // -inf, for which the run-time compiler has no name
+  int offset = 0;
+  for (int ky = 0; ky < KH; ky++)
+    for (int kx = 0; kx < KW; kx++) {
+      const int ix = ox * SW + kx - LEFT, iy = oy * SH + ky - TOP;
+      if (ix < 0 || ix >= W || iy < 0 || iy >= H) continue;
+      const T v = x[((image * H + iy) * W + ix) * C + c];
+      if (v > best) offset = ky * KW + kx;
+      if (v > best || v != v) best = v;
+    }
+  y[i] = best;
+  where[i] = offset;
+}
+
+extern "C" __global__ void max_pool_grad(const T* dy, const I* where, T* dx, int images) {
+  FOR_EACH(i, images * (H * W * C));
+  const int c = i % C, ix = i / C % W, iy = i / (C * W) % H, image = i / (C * W * H);
+  T sum = 0;
+  for (int ky = 0; ky < KH; ky++) {
+    const int y = iy + TOP - ky, oy = y / SH;
+    if (y < 0 || y % SH || oy >= OH) continue;
+    for (int kx = 0; kx < KW; kx++) {
+      const int z = ix + LEFT - kx, ox = z / SW;
+      if (z < 0 || z % SW || ox >= OW) continue;
+      const int o = ((image * OH + oy) * OW + ox) * C + c;
+      if (where[o] == ky * KW + kx) sum += dy[o];
+    }
+  }
+  dx[i] = sum;
+}
