@@ -4,7 +4,7 @@ python examples/mnist_under_10k.py
 python examples/mnist_under_10k.py --runs 'step[2-7]*'      # without the large net of step 1
 
 After Archived-Courses/eva_session6_mnist. Accuracy there is the best over the epochs, on the test images. Step 2
-stays at 10 % for two epochs: PyTorch's first weights are too small for seven layers without batch norm.
+begins on a plateau near 10 %: PyTorch's first weights are too small for seven layers without batch norm.
 """
 
 from __future__ import annotations
