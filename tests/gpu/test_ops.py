@@ -101,7 +101,7 @@ def networks():
                 layers.Tanh(),
             ],
             (5, 5, 1),
-        ),  # fmt: skip
+        ),
         "maximum": (
             [layers.Conv2D(3, 2), layers.ReLU(), layers.GlobalMaxPool2D(), layers.Softmax()],
             (5, 5, 1),
