@@ -121,7 +121,7 @@ class CapturedSteps:
         return average.later()
 
     def _start_epoch(self, epoch: int, average: Average) -> None:
-        choices = {"seed": self.seed, "epoch": epoch, "drop_last": self.drop_last}
+        choices: dict[str, Any] = {"seed": self.seed, "epoch": epoch, "drop_last": self.drop_last}
         order = np.concatenate(list(batches(len(self.x), self.batch_size, **choices)))
         self._order = self._cupy.asarray(order)
         self._average = average
