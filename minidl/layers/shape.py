@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import ops
 from ..autograd import Tensor
-from ..backend import array_module
+from ..backend import Array, array_module
 from ..shapes import Pair, ShapeError, pair
 from .base import Layer
 
@@ -61,6 +61,7 @@ class Normalize(Layer):
         if not (np.asarray(std) > 0).all():
             raise ValueError(f"Normalize: std must be > 0, got {std!r}")
         self.mean, self.std = _floats(mean), _floats(std)
+        self._kept: tuple[Any, tuple[Array, Array]] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         for constants in (self.mean, self.std):
@@ -68,9 +69,17 @@ class Normalize(Layer):
                 raise ShapeError(
                     f"Normalize: C is {x.shape[-1]} in x {x.shape} but {len(constants)} in {constants}"
                 )
-        xp = array_module(x.data)
-        mean, std = (xp.asarray(v, dtype=x.dtype) for v in (self.mean, self.std))
+        mean, std = self._arrays(x)
         return (x - mean) / std
+
+    def _arrays(self, x: Tensor) -> tuple[Array, Array]:
+        """Both where x is and in its dtype: sent there once."""
+        wanted = x.device, x.dtype, self.mean, self.std
+        if self._kept is None or self._kept[0] != wanted:
+            xp = array_module(x._data)
+            arrays = xp.asarray(self.mean, dtype=x.dtype), xp.asarray(self.std, dtype=x.dtype)
+            self._kept = wanted, arrays
+        return self._kept[1]
 
 
 def _floats(value: Any) -> float | tuple[float, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minidl as dl
-from minidl import backend, layers
+from minidl import backend, kernels, layers
 from minidl.optim import SGD, Adam
 from tests import cases
 from tests.gpu.conftest import on_host
@@ -42,9 +42,11 @@ def results(case, arrays):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_operation(cupy, case, dtype, request):
+def test_operation(cupy, case, dtype, request, monkeypatch):
     arrays = case.draw(dtype)
-    expected = results(case, arrays)
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "_choice", "reference")
+        expected = results(case, arrays)
     request.getfixturevalue("device_constants")
     there = [cupy.asarray(a) for a in arrays]
     if hasattr(cupy, "device"):
@@ -88,7 +90,16 @@ def networks():
     return {
         "image": (image, (8, 8, 2)),
         "global": (
-            [layers.Conv2D(3, 2), layers.GlobalAvgPool2D(), layers.Dense(3), layers.Tanh()],
+            [
+                layers.Normalize([0.3], [2.0]),
+                layers.Conv2D(3, 2),
+                layers.GELU(),
+                layers.AdaptiveAvgPool2D(3),
+                layers.Softplus(),
+                layers.GlobalAvgPool2D(),
+                layers.Dense(3),
+                layers.Tanh(),
+            ],
             (5, 5, 1),
         ),
         "maximum": (
@@ -100,12 +111,13 @@ def networks():
 
 @pytest.mark.parametrize("name", ["image", "global", "maximum"])
 @pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.01}, {"clip_value": 0.001}])
-def test_networks_train_as_on_the_cpu(cupy, name, clip):
+def test_networks_train_as_on_the_cpu(cupy, name, clip, monkeypatch):
     rng = np.random.default_rng(0)
     shape = networks()[name][1]
     x, y = rng.normal(size=(5, *shape)), rng.integers(0, 3, 5)
     states = []
     for device in ("cpu", "cuda"):
+        monkeypatch.setattr(kernels, "_choice", "reference" if device == "cpu" else "auto")
         model = dl.Sequential(*networks()[name][0], input_shape=shape).to(device, dtype=np.float64)
         optimizer = SGD(model, 0.1, momentum=0.9, **clip)
         data, labels = (

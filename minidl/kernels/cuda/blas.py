@@ -1,7 +1,7 @@
 """Matrix products by cuBLAS, called directly.
 
 CuPy refuses every call of cuBLAS while a stream is capturing (its issue 6290), though cuBLAS itself can be captured.
-So the library that CuPy loads is called through ctypes, on a handle and a workspace of our own for each stream:
+So the library that CuPy loads is called through ctypes, on a handle and a workspace of our own for each thread:
 without a workspace given, cuBLAS would allocate memory within the graph.
 
 Matrices are in C order here; cuBLAS reads them as transposed, so C = A B is asked for as C' = B' A'.
@@ -10,6 +10,7 @@ Matrices are in C order here; cuBLAS reads them as transposed, so C = A B is ask
 from __future__ import annotations
 
 import ctypes
+import threading
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -87,24 +88,30 @@ def _compute(char: str) -> int:
 
 
 def _ready() -> tuple[Any, Any]:
-    """The library, and a handle that works on the current stream of the current device."""
-    stream = cupy.cuda.get_current_stream().ptr
-    return library(), _handle(cupy.cuda.runtime.getDevice(), stream).handle
+    """The library, and this thread's handle, working on the current stream of the current device."""
+    stream, blas = cupy.cuda.get_current_stream().ptr, library()
+    own = _handle(cupy.cuda.runtime.getDevice(), threading.get_ident())
+    if own.stream != stream:
+        _check(blas.cublasSetStream_v2(own.handle, stream))
+        _check(
+            blas.cublasSetWorkspace_v2(own.handle, own.workspace.ptr, WORKSPACE)
+        )  # the line before resets it
+        own.stream = stream
+    return blas, own.handle
 
 
-class _Handle(NamedTuple):
-    handle: Any
-    workspace: Any  # kept alive with it
+class _Handle:
+    """A handle of cuBLAS with its workspace, and the stream that both are set to."""
+
+    def __init__(self) -> None:
+        self.handle, self.stream = ctypes.c_void_p(), -1
+        _check(library().cublasCreate_v2(ctypes.byref(self.handle)))
+        self.workspace = cupy.cuda.alloc(WORKSPACE)
 
 
 @cache
-def _handle(device: int, stream: int) -> _Handle:
-    handle, blas = ctypes.c_void_p(), library()
-    _check(blas.cublasCreate_v2(ctypes.byref(handle)))
-    workspace = cupy.cuda.alloc(WORKSPACE)
-    _check(blas.cublasSetStream_v2(handle, stream))
-    _check(blas.cublasSetWorkspace_v2(handle, workspace.ptr, WORKSPACE))  # after the stream, which resets it
-    return _Handle(handle, workspace)
+def _handle(device: int, thread: int) -> _Handle:
+    return _Handle()
 
 
 @cache
