@@ -117,9 +117,9 @@ def test_results_in_the_readme_come_from_the_records(cache):
 
 
 def test_readme_links_lead_somewhere():
-    for text in [README, *[p.read_text() for p in (ROOT / "docs").glob("*.md")]]:
-        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-            assert (ROOT / target).exists(), target
+    for page in [ROOT / "README.md", ROOT / "examples/README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_readme_commands_are_found_by_ci(tmp_path):

@@ -58,7 +58,7 @@ def test_runs_in_small(name, cache, tmp_path):
         assert facts["environment"]["numpy"]
         if "history" in facts:
             assert np.isfinite(facts["history"]["loss"]).all()
-            assert facts["seconds"] > 0
+            assert facts["seconds"] >= 0
             assert (tmp_path / name / f"seed0/{run}.safetensors").exists()
 
 

@@ -33,10 +33,18 @@ class ProgressBar(Callback):
         )
         file = self._file or sys.stderr
         if file is not None and not file.closed and file.isatty():
-            shape = "{desc} |{bar:20}| {n_fmt}/{total_fmt} {postfix}"
+            shape = "{desc} |{bar:20}| {n_fmt}/{total_fmt} [{unit}{postfix}]"  # the unit is our clock
             title = f"Epoch {epoch + 1}/{self.run.epochs}"
             with contextlib.suppress(OSError, ValueError):
-                self._bar = tqdm(total=self.run.steps, desc=title, bar_format=shape, file=file, leave=False)
+                self._bar = tqdm(
+                    total=self.run.steps,
+                    desc=title,
+                    bar_format=shape,
+                    file=file,
+                    leave=False,
+                    position=0,
+                    unit="00:00<?",
+                )
 
     def on_batch_end(self, step: int, logs: Logs) -> None:
         self._train_seconds = time.perf_counter() - self._start
@@ -45,8 +53,9 @@ class ProgressBar(Callback):
         self._shown = self._train_seconds
         left = self._train_seconds / (step + 1 - self._first) * (self.run.steps - step - 1)
         self._bar.n = step + 1
+        self._bar.unit = f"{_clock(self._shown)}<{_clock(left)}"
         try:
-            self._bar.set_postfix_str(f"[{_clock(self._shown)}<{_clock(left)}] {self._text(logs, step + 1)}")
+            self._bar.set_postfix_str(self._text(logs, step + 1))
         except (OSError, ValueError):
             self._bar = None  # the terminal has gone: training goes on
 

@@ -289,7 +289,7 @@ def test_the_time_left_does_not_follow_the_clock_on_the_wall(monkeypatch):
     for step in range(50):
         bar.on_batch_end(step, {"loss": 1.0})
     bar.on_epoch_end(0, {"loss": 1.0})
-    times = re.findall(r"\[(.*?)<(.*?)\]", terminal.getvalue())
+    times = re.findall(r"\[(\S*?)<(\S*?),", terminal.getvalue())
     assert len(times) >= 50
     assert all(re.fullmatch(r"\d\d:\d\d", value) for pair in times for value in pair)
 
