@@ -51,6 +51,12 @@ def recorded(experiment: str) -> list[dict[str, Any]]:
     return [record for record in records if "runs" in record and not record["quick"]]
 
 
+def trained(records: list[dict[str, Any]]) -> list[str]:
+    """The runs that have curves, in order."""
+    runs = (item for record in records for item in record["runs"].items())
+    return list(dict.fromkeys(name for name, run in runs if "history" in run))
+
+
 def figures(run: dict[str, Any]) -> dict[str, float]:
     """The figures of a recorded run, accuracies in per cent."""
     found: dict[str, float] = {}
@@ -67,9 +73,7 @@ def figures(run: dict[str, Any]) -> dict[str, float]:
 def rows(experiment: str) -> list[Row]:
     """All figures of a script: what was published, and of other runs the accuracy at the end."""
     told, records = published().get(experiment, {}), recorded(experiment)
-    names = dict.fromkeys(
-        name for record in records for name, run in record["runs"].items() if "history" in run
-    )
+    names = trained(records)
     found = []
     for name in [*(run for run in told if run not in names), *names]:
         runs = [record["runs"][name] for record in records if name in record["runs"]]
@@ -135,7 +139,7 @@ def section(experiment: str) -> str:
     note = HERE / "notes" / f"{experiment}.md"
     if records and note.exists():
         text += f"\n{note.read_text(encoding='utf-8')}"
-    if records:
+    if trained(records):
         text += f"\n![Accuracy by epoch](../docs/images/experiments/{experiment}.png)\n"
     return text
 
@@ -146,9 +150,7 @@ def picture(experiment: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     told, records = published().get(experiment, {}), recorded(experiment)
-    names = dict.fromkeys(
-        name for record in records for name, run in record["runs"].items() if "history" in run
-    )
+    names = trained(records)
     across = min(4, len(names))
     down = -(-len(names) // across)
     figure = Figure((3.1 * across, 2.4 * down), dpi=80, layout="constrained")

@@ -84,7 +84,7 @@ def main() -> int:
         path.write_text(text)
     dl.plot.curves(json.loads(MAIN.read_text())["history"], save=PICTURE)
     for name in published_or_recorded():
-        if results_page.recorded(name):
+        if results_page.trained(results_page.recorded(name)):
             results_page.picture(name)
     return 0
 

@@ -221,6 +221,20 @@ def test_where_nothing_can_be_written_is_known_before_the_first_epoch(make, tmp_
     assert ran == []
 
 
+@pytest.mark.scenario("F5")
+def test_a_folder_that_takes_no_files(tmp_path, monkeypatch):
+    """There, but read-only or full; root may write anywhere, so the system's answer is put in its place."""
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(
+        OSError, match=r"cannot write to the folder .*: Read-only file system; choose another one"
+    ):
+        train(tmp_path)
+
+
 # Nobody listens
 
 

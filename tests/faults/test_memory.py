@@ -82,7 +82,7 @@ def test_f32_a_list_of_losses_keeps_no_graphs(rng):
     alive, losses = [], []
     for _ in range(20):
         hidden = model[:2](x)
-        alive.append(weakref.ref(hidden))
+        alive.append(weakref.ref(hidden.creator))  # the node, which would hold all before it
         loss = ops.cross_entropy(model[2:](hidden), y)
         del hidden
         loss.backward()
