@@ -1,6 +1,6 @@
 """Files of every kind with random damage: they are read, or refused by one kind of error, in little memory.
 
-MINIDL_FUZZ is the number of files tried for each reader, 25 if it is not set.
+MINIDL_FUZZ is the number of files tried for each reader, 200 if it is not set.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from minidl.data import DataError, archives, formats
 from minidl.weights import WeightsError
 
 FILES = Path(__file__).parents[1] / "weights" / "files"
-CASES = int(os.environ.get("MINIDL_FUZZ", "25"))
+CASES = int(os.environ.get("MINIDL_FUZZ", "200"))
 
 
 def own(suffix, folder):
