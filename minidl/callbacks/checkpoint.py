@@ -51,7 +51,7 @@ class Checkpoint(Callback):
 
     def on_batch_end(self, step: int, logs: Logs) -> None:
         due = self.every is not None and (self.run.epoch * self.run.steps + self.run.step) % self.every == 0
-        if due and math.isfinite(logs["loss"]):
+        if due:
             self.save()
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
@@ -60,9 +60,10 @@ class Checkpoint(Callback):
             self.save()
 
     def save(self) -> None:
-        """Write a checkpoint now, between two steps, unless it is there already."""
+        """Write a checkpoint now, between two steps, unless it is there already or the loss is not finite."""
         run = self.run
-        if self._written == (run.epoch, run.step):
+        finite = all(math.isfinite(value) for value in run.average.logs().values())
+        if self._written == (run.epoch, run.step) or not finite:
             return
         arrays = {f"model/{k}": v for k, v in run.model.state_dict().items()}
         if not all(np.isfinite(v).all() for v in arrays.values() if v.dtype.kind == "f"):

@@ -109,6 +109,30 @@ def test_sigterm_during_the_last_validation(tmp_path):
     assert checkpoint.newest(tmp_path / "checkpoints").facts["progress"]["epoch"] == EPOCHS
 
 
+@pytest.mark.scenario("F18", "N13")
+def test_sigterm_when_the_loss_is_not_finite(tmp_path):
+    """The newest checkpoint is still the one before."""
+
+    class Send(dl.callbacks.Callback):
+        def on_batch_end(self, step, logs):
+            if not np.isfinite(logs["loss"]):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    calls = itertools.count(1)
+
+    def broken(outputs, y):
+        return dl.ops.cross_entropy(outputs, y) * (np.nan if next(calls) > 4 else 1.0)
+
+    x, y = data()
+    model = build()
+    callbacks = [Send(), dl.callbacks.Checkpoint(tmp_path, every=1)]
+    arguments = {"epochs": 2, "batch_size": 16, "optimizer": dl.optim.Adam(model), "verbose": 0}
+    with pytest.warns(RuntimeWarning, match="the loss is nan"), pytest.raises(SystemExit):
+        dl.fit(model, x, y, loss=broken, callbacks=callbacks, **arguments)
+    progress = checkpoint.newest(tmp_path).facts["progress"]
+    assert (progress["epoch"], progress["step"], progress["stop"]) == (0, 4, False)
+
+
 def test_training_outside_the_main_thread(tmp_path):
     results = []
     thread = threading.Thread(target=lambda: results.append(train(tmp_path)))
