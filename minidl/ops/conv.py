@@ -8,10 +8,8 @@ import numpy as np
 
 from ..autograd import Function, Tensor
 from ..backend import Array
-from ..shapes import WINOGRAD, Pads, Pair, ShapeError, bind, pair, window_output, window_pads
+from ..shapes import ALGORITHMS, WINOGRAD, Pads, Pair, ShapeError, bind, pair, window_output, window_pads
 from .activation import fused_slope
-
-ALGORITHMS = "auto", "im2col", *WINOGRAD
 
 
 class Conv2D(Function):
@@ -124,9 +122,9 @@ def conv2d(
     groups : int
         Must divide C and F; groups=C is a depthwise convolution.
     activation : None, "relu" or "leaky_relu"
-    algorithm : "auto", "im2col", "winograd2", "winograd3" or "winograd4"
-        How the compiled kernels compute it (docs/numerics.md). Winograd's need strides and dilation 1, and
-        filters of 5x5 ("winograd3") or 3x3.
+    algorithm : "auto", "im2col", "direct", "winograd2", "winograd3" or "winograd4"
+        How the compiled kernels compute it (docs/numerics.md). "direct" needs dilation 1, Winograd's strides
+        of 1 as well, and filters of 5x5 ("winograd3") or 3x3.
 
     Returns
     -------

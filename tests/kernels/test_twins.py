@@ -18,7 +18,7 @@ from minidl.shapes import window_output
 
 pytest.importorskip("numba", reason="the twins need Numba: pip install 'minidl[fast]'")
 from minidl.kernels import cpu
-from minidl.kernels.cpu import algorithms, columns, compiling, norm, winograd
+from minidl.kernels.cpu import algorithms, columns, compiling, direct, norm, winograd
 from minidl.rng import Key
 
 TWINS = cpu.__all__
@@ -84,9 +84,16 @@ def shared(request, monkeypatch):
 
 @pytest.mark.parametrize("block", [(1, 1), (300, 4), (columns.BLOCK_BYTES, columns.BLOCK_ROWS)])
 @pytest.mark.usefixtures("shared")
-@given(drawn=images(), filters=small, bias=st.booleans(), slope=st.sampled_from([None, 0.0, 0.3]))
-def test_convolution(block, drawn, filters, bias, slope):
+@given(
+    drawn=images(),
+    filters=small,
+    bias=st.booleans(),
+    slope=st.sampled_from([None, 0.0, 0.3]),
+    name=st.sampled_from(["auto", "im2col"]),
+)
+def test_convolution(block, drawn, filters, bias, slope, name):
     x, out, kernel, *geometry = drawn
+    geometry.append(name)
     w = numbers((*kernel, x.shape[3], filters), x.dtype, 1)
     dy = numbers((len(x), *out, filters), x.dtype, 2)
     before = columns.BLOCK_BYTES, columns.BLOCK_ROWS
@@ -135,35 +142,65 @@ def test_winograd(name, data, slope, tiles):
         winograd.BLOCK_TILES = before
 
 
-@given(
-    filtered(5), st.integers(1, 8), st.integers(1, 12), st.sampled_from([1, 2, 4, 6, 9, 12]), st.booleans()
-)
-def test_pixels_side_by_side(drawn, channels, filters, width, bias):
-    x = numbers((2, 6, width + 4, channels), drawn[0].dtype, 5)
-    w, dy = numbers((5, 5, channels, filters), x.dtype, 1), numbers((2, 2, width, filters), x.dtype, 2)
-    geometry = (1, 1), ((0, 0), (0, 0)), (1, 1)
-    agree("conv2d", x, w, numbers(filters, x.dtype, 3) if bias else None, 0.0, (2, width), *geometry)
+@pytest.mark.usefixtures("shared")
+@given(images(), st.integers(1, 70), st.booleans(), st.sampled_from([None, 0.0, 0.3]))
+def test_direct_convolution(drawn, filters, bias, slope):
+    """On images large enough, with filters for each kind of tile and for rests of tiles."""
+    x, _, kernel, strides, pads, _ = drawn
+    x = numbers((len(x), x.shape[1] + 6, x.shape[2] + 6, x.shape[3]), x.dtype, 4)
+    out = window_output(x.shape[1:3], kernel, strides, pads, (1, 1), "test")
+    w, dy = numbers((*kernel, x.shape[3], filters), x.dtype, 1), numbers((len(x), *out, filters), x.dtype, 2)
+    geometry = strides, pads, (1, 1), "direct"
+    agree("conv2d", x, w, numbers(filters, x.dtype, 3) if bias else None, slope, out, *geometry)
     agree("conv2d_grad_input", dy, w, x.shape, *geometry)
     agree("conv2d_grad_weight", dy, x, w.shape, *geometry)
 
 
+def test_direct_convolution_of_many_pixels():
+    x, dy = numbers((2, 70, 60, 2), np.float32), numbers((2, 68, 58, 5), np.float32, 1)
+    agree(
+        "conv2d_grad_weight", dy, x, (3, 3, 2, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), "direct", tolerance=1e-4
+    )
+
+
+@pytest.mark.parametrize("slope", [None, 0.0, 0.1])
+def test_direct_convolution_of_extreme_numbers(slope):
+    x = np.zeros((1, 6, 6, 1), np.float32)
+    x[0, 1:4, 2, 0] = np.nan, np.inf, -np.inf
+    agree(
+        "conv2d",
+        x,
+        np.ones((1, 1, 1, 3), np.float32),
+        None,
+        slope,
+        (6, 6),
+        (1, 1),
+        ((0, 0), (0, 0)),
+        (1, 1),
+        "direct",
+    )
+
+
 def test_the_algorithm_that_was_asked_for_is_taken(monkeypatch):
-    """Also where few channels would be taken side by side."""
+    """Also where another would be chosen."""
     taken = []
-    monkeypatch.setattr(winograd, "conv2d", lambda *a: taken.append("forward"))
-    monkeypatch.setattr(winograd, "grad_input", lambda *a: taken.append("input"))
-    monkeypatch.setattr(winograd, "grad_weight", lambda *a: taken.append("weight"))
-    x, w, dy = np.ones((1, 8, 8, 3)), np.ones((5, 5, 3, 6)), np.ones((1, 4, 4, 6))
-    geometry = (1, 1), ((0, 0), (0, 0)), (1, 1)
-    cpu.conv2d(x, w, None, None, (4, 4), *geometry, "winograd3")
-    cpu.conv2d_grad_input(dy, w, x.shape, *geometry, "winograd3")
-    cpu.conv2d_grad_weight(dy, x, w.shape, *geometry, "winograd3")
-    assert taken == ["forward", "input", "weight"]
+    for module in (winograd, direct):
+        for job in ("conv2d", "grad_input", "grad_weight"):
+            note = f"{module.__name__.rpartition('.')[2]} {job}"
+            monkeypatch.setattr(module, job, lambda *a, note=note: taken.append(note))
+    geometry = (1, 1), ((2, 2), (2, 2)), (1, 1)
+    for name, channels in (("winograd3", 3), ("direct", 64)):
+        x, w = np.ones((1, 8, 8, channels)), np.ones((5, 5, channels, channels))
+        cpu.conv2d(x, w, None, None, (8, 8), *geometry, name)
+        cpu.conv2d_grad_input(x, w, x.shape, *geometry, name)
+        cpu.conv2d_grad_weight(x, x, w.shape, *geometry, name)
+    jobs = "conv2d", "grad_input", "grad_weight"
+    assert taken == [f"{module} {job}" for module in ("winograd", "direct") for job in jobs]
 
 
 def test_gradient_goes_where_it_is_wanted():
     x, w, dy = (numbers(s, np.float32, i) for i, s in enumerate([(2, 9, 9, 8), (3, 3, 8, 8), (2, 7, 7, 8)]))
-    for name in ("im2col", "winograd4"):
+    for name in ("im2col", "direct", "winograd4"):
         into = np.full((3, 3, 8, 8), np.nan, np.float32)
         args = dy, x, w.shape, (1, 1), ((0, 0), (0, 0)), (1, 1)
         assert cpu.conv2d_grad_weight(*args, name, into) is into
@@ -174,23 +211,28 @@ def test_gradient_goes_where_it_is_wanted():
 
 
 def test_choice_of_algorithm(monkeypatch):
-    def choice(*weight, out=(8, 8), stride=1, algorithm="auto"):
-        return algorithms.choose(algorithm, weight, out, (stride, stride), (1, 1))
+    def choice(*weight, out=(8, 8), stride=1, dilation=1, algorithm="auto", result=algorithms.OUTPUT):
+        return algorithms.choose(algorithm, result, weight, out, (stride, stride), (dilation, dilation))
 
-    assert choice(3, 3, 64, 64) == choice(3, 3, 8, 16) == "winograd4"
+    assert choice(3, 3, 64, 64) == choice(3, 3, 8, 16, result=algorithms.FILTERS) == "winograd4"
     assert choice(3, 3, 512, 512, out=(2, 2)) == "winograd2"
     assert choice(5, 5, 32, 64) == "winograd3"
-    assert choice(3, 3, 1, 8) == choice(3, 3, 14, 12) == choice(3, 3, 64, 64, stride=2) == "im2col"
+    assert choice(3, 3, 1, 8) == choice(3, 3, 14, 12) == choice(3, 3, 64, 64, stride=2) == "direct"
+    assert choice(3, 3, 8, 16, result=algorithms.IMAGE) == choice(1, 1, 16, 16) == "direct"
+    assert choice(3, 3, 64, 64, dilation=2) == choice(3, 3, 8, 8, out=(3, 3)) == "im2col"
     assert choice(1, 1, 64, 64) == choice(7, 7, 64, 64) == choice(3, 3, 4096, 64) == "im2col"
-    assert choice(3, 3, 64, 64, algorithm="im2col") == "im2col"
-    monkeypatch.setenv("MINIDL_CONV", "im2col")
-    assert choice(3, 3, 64, 64) == "im2col"
+    for name in ("im2col", "direct"):
+        assert choice(3, 3, 64, 64, algorithm=name) == name
+        monkeypatch.setenv("MINIDL_CONV", name)
+        assert choice(3, 3, 64, 64) == name
     monkeypatch.setenv("MINIDL_CONV", "winograd2")
     assert choice(3, 3, 1, 1) == "winograd2"
-    assert choice(5, 5, 1, 1) == "im2col"
+    assert choice(5, 5, 1, 1) == choice(3, 5, 64, 64) == "im2col"
     assert choice(3, 3, 64, 64, algorithm="winograd4") == "winograd4"
     monkeypatch.setenv("MINIDL_CONV", "fft")
-    with pytest.raises(ValueError, match=r"MINIDL_CONV must be one of auto, im2col, winograd4.*, got 'fft'"):
+    with pytest.raises(
+        ValueError, match=r"MINIDL_CONV must be one of auto, im2col, direct, winograd4.*, got 'fft'"
+    ):
         choice(3, 3, 64, 64)
 
 

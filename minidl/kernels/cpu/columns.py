@@ -39,27 +39,6 @@ def _fill_columns(lines, cols, h, w, c, oh, ow, kh, kw, sh, sw, top, left, dh, d
 
 
 @jit
-def _fill_rows(lines, rows, h, w, c, oh, ow, kh, kw, sh, sw, top, left, dh, dw):
-    """The transpose, for one channel and stride 1: each offset sees a run of neighbours in every line."""
-    for line in range(rows.shape[1] // ow):
-        i, oy = line // oh, line % oh
-        for ky in range(kh):
-            iy = oy + ky * dh - top
-            for kx in range(kw):
-                run = rows[ky * kw + kx, line * ow : (line + 1) * ow]
-                shift = kx * dw - left
-                begin, end = max(0, -shift), min(ow, w - shift)
-                if iy < 0 or iy >= h or end <= begin:
-                    run[:] = 0
-                    continue
-                seen, inside = lines[i * h + iy, begin + shift : end + shift], run[begin:end]
-                for j in range(end - begin):
-                    inside[j] = seen[j]
-                run[:begin] = 0
-                run[end:] = 0
-
-
-@jit
 def _add_columns(lines, cols, h, w, c, oh, ow, kh, kw, sh, sw, top, left, dh, dw):
     for r in range(len(cols)):
         i, oy, ox = r // (oh * ow), r // ow % oh, r % ow
@@ -91,7 +70,6 @@ class Columns:
         self.geometry = h, w, c, *out, *kernel, *strides, pads[0][0], pads[1][0], *dilation
         self.plain = kernel == strides == (1, 1) and pads == ((0, 0), (0, 0))  # x itself is the columns
         self.flat = x.reshape(-1, c) if self.plain else None
-        self.one_channel = c == 1 and strides == (1, 1)
         bytes_of_one = max(self.pixels * self.width * x.itemsize, 1)
         self.count = max(BLOCK_BYTES // bytes_of_one, -(-BLOCK_ROWS // max(self.pixels, 1)))
         self.nanoseconds = n * self.pixels * self.width * 0.4
@@ -107,18 +85,14 @@ class Columns:
         """What the output pixels of `images` see, (rows, KH * KW * C)."""
         if self.flat is not None:
             return self.flat[images.start * self.pixels : images.stop * self.pixels]
-        cols = self.room(images, transposed=self.one_channel)
-        if self.one_channel:
-            _fill_rows(self._lines_of(images), cols.T, *self.geometry)
-        else:
-            _fill_columns(self._lines_of(images), cols, *self.geometry)
+        cols = self.room(images)
+        _fill_columns(self._lines_of(images), cols, *self.geometry)
         return cols
 
-    def room(self, images: slice, transposed: bool = False) -> Array:
+    def room(self, images: slice) -> Array:
         """Memory for the columns of `images`, the same for all blocks of a thread."""
         rows = (images.stop - images.start) * self.pixels
-        cols = scratch("columns", rows * self.width, self.lines.dtype)
-        return cols.reshape(self.width, rows).T if transposed else cols.reshape(rows, self.width)
+        return scratch("columns", rows * self.width, self.lines.dtype).reshape(rows, self.width)
 
     def add(self, images: slice, cols: Array) -> None:
         """Add columns back to the pixels that they came from."""

@@ -10,37 +10,11 @@ from ...backend import Array
 from ...shapes import Pads, Pair
 from .. import reference
 from ..threads import split
-from . import winograd
-from .algorithms import choose, side_by_side
+from . import direct, winograd
+from .algorithms import FILTERS, IMAGE, OUTPUT, choose
 from .columns import Columns
 from .compiling import ready
 from .elementwise import activate_rows
-
-# Neighbouring pixels side by side: as if they were one pixel of a convolution with more filters, which are
-# wider. Their windows overlap, so there are fewer columns, and the matrix product has a better shape.
-
-
-def _widen(w: Array, side: int) -> Array:
-    """(KH, KW, C, F) -> (KH, KW + side - 1, C, side * F): filters for `side` neighbours."""
-    kh, kw, c, f = w.shape
-    wide = np.zeros((kh, kw + side - 1, c, side, f), w.dtype)
-    for p in range(side):
-        wide[:, p : p + kw, :, p] = w
-    return wide.reshape(kh, kw + side - 1, c, side * f)
-
-
-def _narrow(wide: Array, side: int, dw: Array) -> Array:
-    """The transpose of `_widen`, written to dw."""
-    kw, parts = dw.shape[1], wide.reshape(*wide.shape[:3], side, dw.shape[3])
-    dw[...] = parts[:, :kw, :, 0]
-    for p in range(1, side):
-        dw += parts[:, p : p + kw, :, p]
-    return dw
-
-
-def _beside(dy: Array, side: int) -> Array:
-    n, oh, ow, f = dy.shape
-    return dy.reshape(n, oh, ow // side, side * f)
 
 
 def conv2d(
@@ -56,14 +30,13 @@ def conv2d(
 ) -> Array:
     if not ready(x, w, w if b is None else b):
         return reference.conv2d(x, w, b, slope, out, strides, pads, dilation)
-    tile = winograd.TILES.get(choose(algorithm, w.shape, out, strides, dilation))
-    if tile is None and (side := side_by_side(w.shape, out, strides, dilation)) > 1:
-        wide, bias = _widen(w, side), None if b is None else np.tile(b, side)
-        y = conv2d(x, wide, bias, slope, (out[0], out[1] // side), (1, side), pads, dilation)
-        return y.reshape(len(x), *out, w.shape[3])
+    name = choose(algorithm, OUTPUT, w.shape, out, strides, dilation)
     x, filters = np.ascontiguousarray(x), w.shape[3]
     y = np.empty((len(x), *out, filters), x.dtype)
-    if tile is not None:
+    if name == "direct":
+        direct.conv2d(x, w, b, slope, strides, pads, y)
+        return y
+    if (tile := winograd.TILES.get(name)) is not None:
         winograd.conv2d(x, winograd.transform(w, tile), b, slope, pads, y, tile)
         return y
     columns, flat, rows_of_y = (
@@ -93,13 +66,15 @@ def conv2d_grad_input(
     if not ready(dy, w):
         return reference.conv2d_grad_input(dy, w, shape, strides, pads, dilation)
     dy, filters, out = np.ascontiguousarray(dy), w.shape[3], dy.shape[1:3]
-    tile = winograd.TILES.get(choose(algorithm, w.shape, out, strides, dilation))
-    if tile is not None:
+    name = choose(algorithm, IMAGE, w.shape, out, strides, dilation)
+    if name == "direct" and direct.has_grad_input(w.shape, shape, out, strides, pads):
+        dx = np.empty(shape, dy.dtype)
+        direct.grad_input(dy, w, pads, dx)
+        return dx
+    if (tile := winograd.TILES.get(name)) is not None:
         dx = np.empty(shape, dy.dtype)
         winograd.grad_input(dy, w, pads, dx, tile)
         return dx
-    if (side := side_by_side(w.shape, out, strides, dilation)) > 1:
-        return conv2d_grad_input(_beside(dy, side), _widen(w, side), shape, (1, side), pads, dilation)
     dx = np.zeros(shape, dy.dtype)
     columns, flat, rows_of_dy = (
         Columns(dx, out, w.shape[:2], strides, pads, dilation),
@@ -134,11 +109,11 @@ def conv2d_grad_weight(
         return reference.conv2d_grad_weight(dy, x, shape, strides, pads, dilation, algorithm, into)
     dy, x, filters, out = np.ascontiguousarray(dy), np.ascontiguousarray(x), shape[3], dy.shape[1:3]
     dw = np.empty(shape, x.dtype) if into is None else into
-    tile = winograd.TILES.get(choose(algorithm, shape, out, strides, dilation))
-    if tile is None and (side := side_by_side(shape, out, strides, dilation)) > 1:
-        wide = shape[0], shape[1] + side - 1, shape[2], side * filters
-        return _narrow(conv2d_grad_weight(_beside(dy, side), x, wide, (1, side), pads, dilation), side, dw)
-    if tile is not None and tile.from_gradient is not None:
+    name = choose(algorithm, FILTERS, shape, out, strides, dilation)
+    if name == "direct":
+        direct.grad_weight(dy, x, strides, pads, dw)
+        return dw
+    if (tile := winograd.TILES.get(name)) is not None and tile.from_gradient is not None:
         winograd.grad_weight(dy, x, pads, dw, tile)
         return dw
     columns, rows_of_dy = Columns(x, out, shape[:2], strides, pads, dilation), dy.reshape(-1, filters)

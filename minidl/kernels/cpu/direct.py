@@ -1,0 +1,148 @@
+"""Convolution without columns: each tile of output pixels and filters is summed up in registers (`microkernel`).
+
+The gradient of the image is a convolution with the filters turned around; that of the filters is a product of
+what each offset sees with the gradient, summed over pixels by the same tile. An image that needs padding is
+copied into a frame of zeros first.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ...backend import Array
+from ...shapes import Pads, Pair
+from ..threads import split
+from .compiling import jit, scratch
+from .microkernel import NARROW, NARROW_ROWS, WIDE_ROWS, narrow_tile, wide_tile
+from .winograd_bands import copy_band
+
+PIXELS = 1024  # that are summed up in one go, for precision
+
+# Images and gradients are lines: (N, H, W * C).
+
+
+@jit
+def _convolve(lines, frame, top, left, places, w, bias, slope, y):
+    kh, run, f = w.shape
+    narrow, pixels = NARROW // y.itemsize, y.shape[1]
+    for i in range(len(lines)):
+        image = lines[i]
+        if frame.size:
+            copy_band(image, frame, -top, len(image), left)
+            image = frame
+        for first in range(0, f, 2 * narrow):
+            width = min(f - first, 2 * narrow)
+            rows = NARROW_ROWS if width <= narrow else WIDE_ROWS
+            a, b = image.ctypes.data, w[0, 0, first:].ctypes.data
+            start = bias[first:].ctypes.data
+            for p in range(0, pixels, rows):
+                q = min(p, pixels - rows)  # the last tile does some pixels again
+                seen, out = places[q:].ctypes.data, y[i, q, first:].ctypes.data
+                line = image.shape[1]
+                if width <= narrow:
+                    narrow_tile(y, a, seen, line, 1, kh, run, b, f, start, 0, slope, out, f, width)
+                else:
+                    wide_tile(y, a, seen, line, 1, kh, run, b, f, start, 0, slope, out, f, width)
+
+
+@jit
+def _sum_products(lines, frame, top, left, places, dy, sh, step, total):
+    """Add to total (offsets, F) what each offset sees times dy (N, OH, OW, F); `step` from pixel to pixel."""
+    n, oh, ow, f = dy.shape
+    narrow, one = NARROW // dy.itemsize, dy.dtype.type(1)
+    some = max(PIXELS // ow, 1)
+    for i in range(n):
+        image = lines[i]
+        if frame.size:
+            copy_band(image, frame, -top, len(image), left)
+            image = frame
+        for oy in range(0, oh, some):
+            outer, line = min(some, oh - oy), sh * image.shape[1]
+            a = image[oy * sh :].ctypes.data
+            for first in range(0, f, 2 * narrow):
+                width = min(f - first, 2 * narrow)
+                b = dy[i, oy, 0, first:].ctypes.data
+                for r in range(0, len(places) - NARROW_ROWS, NARROW_ROWS if width <= narrow else WIDE_ROWS):
+                    at, out = places[r:].ctypes.data, total[r, first:].ctypes.data
+                    if width <= narrow:
+                        narrow_tile(dy, a, at, line, step, outer, ow, b, f, out, f, one, out, f, width)
+                    else:
+                        wide_tile(dy, a, at, line, step, outer, ow, b, f, out, f, one, out, f, width)
+
+
+@lru_cache(maxsize=256)
+def _pixels(out: Pair, strides: Pair, line: int, c: int) -> Array:
+    """Where the window of each output pixel begins, in an image of lines of `line` numbers."""
+    rows, columns = (np.arange(n) * s for n, s in zip(out, strides, strict=True))
+    return (rows[:, None] * line + columns * c).reshape(-1)
+
+
+@lru_cache(maxsize=256)
+def _offsets(kernel: Pair, line: int, c: int) -> Array:
+    """Where each number of a window lies, counted from its beginning; then zeros, to fill the last tile."""
+    inside = (np.arange(kernel[0])[:, None] * line + np.arange(kernel[1] * c)).reshape(-1)
+    return np.concatenate([inside, np.zeros(NARROW_ROWS, inside.dtype)])
+
+
+def conv2d(
+    x: Array, w: Array, b: Array | None, slope: float | None, strides: Pair, pads: Pads, y: Array
+) -> None:
+    """Write the convolution of x (N, H, W, C) with w (KH, KW, C, F) to y (N, OH, OW, F)."""
+    (n, h, width, c), (_, oh, ow, f), (kh, kw) = x.shape, y.shape, w.shape[:2]
+    flat, out = np.ascontiguousarray(w).reshape(kh, kw * c, f), y.reshape(n, oh * ow, f)
+    bias = np.zeros(f, y.dtype) if b is None else np.ascontiguousarray(b)
+    number, lines = y.dtype.type(1 if slope is None else slope), x.reshape(n, h, width * c)
+    (top, _), (left, right) = pads
+    places = _pixels((oh, ow), strides, (left + width + right) * c, c)
+
+    def share(i: int, j: int) -> None:
+        frame = _frame(x, pads)
+        _convolve(lines[i:j], frame, top, left * c, places, flat, bias, number, out[i:j])
+
+    split(share, n, 0.01 * y.size * kh * kw * c)
+
+
+def grad_input(dy: Array, w: Array, pads: Pads, dx: Array) -> None:
+    """Write the gradient of the image to dx (N, H, W, C), for strides of 1."""
+    turned = w[::-1, ::-1].swapaxes(2, 3)
+    sides = [(k - 1 - first, k - 1 - last) for k, (first, last) in zip(w.shape, pads, strict=False)]
+    conv2d(dy, turned, None, None, (1, 1), (sides[0], sides[1]), dx)
+
+
+def has_grad_input(
+    weight: tuple[int, ...], shape: tuple[int, ...], out: Pair, strides: Pair, pads: Pads
+) -> bool:
+    """Whether `grad_input` can do it, and most of what it reads and computes is neither frame nor empty lanes."""
+    (_, h, w, c), lanes = shape, NARROW // 4
+    inside = all(max(pad) < k for k, pad in zip(weight, pads, strict=False))
+    useful = 2 * out[0] * out[1] * c >= h * w * -(-c // lanes) * lanes
+    return strides == (1, 1) and inside and useful and h * w >= NARROW_ROWS
+
+
+def grad_weight(dy: Array, x: Array, strides: Pair, pads: Pads, dw: Array) -> None:
+    """Write the gradient of the filters to dw (KH, KW, C, F)."""
+    (n, h, width, c), (kh, kw, _, f) = x.shape, dw.shape
+    lines, ((top, _), (left, right)) = x.reshape(n, h, width * c), pads
+    offsets = _offsets((kh, kw), (left + width + right) * c, c)
+
+    def share(i: int, j: int) -> Array:
+        frame, total = _frame(x, pads), np.zeros((len(offsets), f), x.dtype)
+        _sum_products(lines[i:j], frame, top, left * c, offsets, dy[i:j], strides[0], strides[1] * c, total)
+        return total
+
+    total: Any = sum(split(share, n, 0.01 * dy.size * kh * kw * c))
+    dw.reshape(-1, f)[...] = total[: kh * kw * c]
+
+
+def _frame(x: Array, pads: Pads) -> Array:
+    """This thread's memory for one image with its padding, or none if there is none."""
+    _, h, w, c = x.shape
+    if pads == ((0, 0), (0, 0)):
+        return np.empty((0, 0), x.dtype)
+    height, width = h + sum(pads[0]), (w + sum(pads[1])) * c
+    return scratch("frame", height * width, x.dtype).reshape(height, width)
