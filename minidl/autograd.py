@@ -56,7 +56,12 @@ class Tensor(Operators):
     """
 
     __array_ufunc__ = None  # so that ndarray + Tensor asks Tensor.__radd__
+    grad: Array | None = None
     grad_slot: Array | None = None  # where an optimiser wants the gradient to land
+    creator: Function | None = None
+    version = 0
+    _savers = 0  # live nodes that saved this array
+    _seen: int | None = None  # checksum of a saved array that the user looked at
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None):
         if type(data) is not np.ndarray:
@@ -67,11 +72,6 @@ class Tensor(Operators):
             raise TypeError(f"requires_grad needs a floating dtype, got {data.dtype}; pass dtype='float32'")
         self._data: Array = data
         self.requires_grad = requires_grad
-        self.grad: Array | None = None
-        self.creator: Function | None = None
-        self.version = 0
-        self._savers = 0  # live nodes that saved this array
-        self._seen: int | None = None  # checksum of a saved array that the user looked at
 
     @property
     def data(self) -> Array:
@@ -186,20 +186,26 @@ class Function:
     def __call__(self, *inputs: Any) -> Tensor:
         """Apply the operation to tensors, arrays or Python numbers."""
         arrays = [x._data if isinstance(x, Tensor) else array_of(x) for x in inputs]
-        self.xp = common_module(type(self).__name__, arrays)
-        self.kernels = kernels.of(self.xp)
+        xp = self.xp = common_module(type(self).__name__, arrays)
+        self.kernels = kernels.of(xp)
         record = grad_enabled()
         self.needs_grad = tuple([record and isinstance(x, Tensor) and x.requires_grad for x in inputs])
-        out = Tensor(self.xp.asarray(self.forward(*arrays)))
+        y = self.forward(*arrays)
+        out = Tensor(y if type(y) is np.ndarray else xp.asarray(y))
         if True in self.needs_grad:
             out.requires_grad, out.creator = True, self
-            kept, self.saved = set(map(id, vars(self).values())), []
+            kept, saved, sources = set(map(id, vars(self).values())), [], []
             for tensor in (*inputs, out):
-                if isinstance(tensor, Tensor) and id(tensor._data) in kept:
+                source = tensor
+                if not isinstance(tensor, Tensor):
+                    source = None
+                elif id(tensor._data) in kept:
                     tensor._savers += 1
-                    self.saved.append((weakref.ref(tensor), tensor.refresh_version()))
-            self.order = next(_creation)
-            self.inputs = tuple([_source(x, kept) if isinstance(x, Tensor) else None for x in inputs])
+                    saved.append((weakref.ref(tensor), tensor.refresh_version()))
+                elif tensor.creator is not None and tensor is not out:
+                    source = Edge(tensor.creator, tensor._data.shape, tensor._data.dtype)
+                sources.append(source)
+            self.saved, self.inputs, self.order = saved, tuple(sources[:-1]), next(_creation)
         if Function.watch is not None:
             Function.watch(self, inputs, out)
         return out
@@ -211,7 +217,8 @@ class Function:
 
     def check_saved(self) -> None:
         """Refuse to go backward through an array that was changed since ``forward``."""
-        for tensor, version in ((ref(), version) for ref, version in self.saved):
+        for ref, version in self.saved:
+            tensor = ref()
             if tensor is not None and tensor.refresh_version() != version:
                 raise RuntimeError(
                     f"{type(self).__name__}.backward needs the values of shape {tensor.shape} that forward "
@@ -221,15 +228,11 @@ class Function:
 
     def release(self) -> None:
         """Drop the inputs and everything that ``forward`` kept."""
-        for tensor in (ref() for ref, _ in self.saved):
+        for ref, _ in self.saved:
+            tensor = ref()
             if tensor is not None:
                 tensor._savers -= 1
-                tensor._seen = tensor._seen if tensor._savers else None
+                if not tensor._savers:
+                    tensor._seen = None
         vars(self).clear()
         self.freed = True
-
-
-def _source(x: Tensor, kept: set[int]) -> Tensor | Edge:
-    if x.creator is None or id(x._data) in kept:
-        return x
-    return Edge(x.creator, x.shape, x.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from .backend import Array
@@ -13,28 +14,20 @@ if TYPE_CHECKING:
 
 def run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
     """Visit the nodes behind `root` newest first, so that each has its whole gradient when visited."""
-    nodes: dict[int, Function] = {}
+    nodes: set[Function] = set()
     stack = [root.creator]
     while stack:
         node = stack.pop()
-        if node is None or id(node) in nodes:
+        if node is None or node in nodes:
             continue
         if node.freed:
             raise RuntimeError("backward() through a graph already freed; use backward(retain_graph=True)")
-        nodes[id(node)] = node
-        stack.extend(x.creator for x in node.inputs if x is not None)
-    pending: dict[int, Array] = {}
-
-    def deliver(tensor: Tensor | Edge, grad: Array) -> None:
-        if tensor.creator is None:
-            _accumulate(tensor, grad)  # type: ignore[arg-type]
-        else:
-            key = id(tensor.creator)
-            pending[key] = pending[key] + grad if key in pending else grad
-
-    deliver(root, grad)
-    for node in sorted(nodes.values(), key=lambda node: -node.order):
-        arrived = pending.pop(id(node), None)
+        nodes.add(node)
+        stack.extend([x.creator for x in node.inputs if x is not None])
+    pending: dict[Function, Array] = {}
+    _deliver(root, grad, pending)
+    for node in sorted(nodes, key=attrgetter("order"), reverse=True):
+        arrived = pending.pop(node, None)
         if arrived is not None:
             node.check_saved()
             try:
@@ -48,9 +41,20 @@ def run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
                 watch(node, arrived, grads)
             for x, needed, g in zip(node.inputs, node.needs_grad, grads, strict=True):
                 if needed and g is not None:
-                    deliver(x, sum_to_shape(node.xp.asarray(g), x.shape).astype(x.dtype, copy=False))
+                    g = node.xp.asarray(g)
+                    g = g if g.shape == x.shape else sum_to_shape(g, x.shape)
+                    _deliver(x, g if g.dtype == x.dtype else g.astype(x.dtype), pending)
         if not retain_graph:
             node.release()
+
+
+def _deliver(tensor: Tensor | Edge, grad: Array, pending: dict[Function, Array]) -> None:
+    """Add a gradient to the leaf's, or to what waits for the node that made the tensor."""
+    node = tensor.creator
+    if node is None:
+        _accumulate(tensor, grad)  # type: ignore[arg-type]
+    else:
+        pending[node] = pending[node] + grad if node in pending else grad
 
 
 def _accumulate(leaf: Tensor, grad: Array) -> None:

@@ -6,6 +6,7 @@ out), KH KW kernel, OH OW output, I features in, O features out.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,18 @@ def bind(op: str, fix: str = "", **arguments: tuple[str, Any]) -> dict[str, int]
     sizes: dict[str, int] = {}
     for symbols, array in arguments.values():
         if array is not None:
-            expected, shape = symbols.split(), array.shape
+            expected, shape = _letters(symbols), array.shape
             if len(expected) != len(shape):
                 raise _mismatch(op, fix, arguments)
             for symbol, size in zip(expected, shape, strict=True):
-                if sizes.setdefault(symbol, int(symbol) if symbol.isdigit() else size) != size:
+                if sizes.setdefault(symbol, size) != size or (symbol.isdigit() and int(symbol) != size):
                     raise _mismatch(op, fix, arguments)
     return sizes
+
+
+@cache
+def _letters(symbols: str) -> tuple[str, ...]:
+    return tuple(symbols.split())
 
 
 def _mismatch(op: str, fix: str, arguments: dict[str, tuple[str, Any]]) -> ShapeError:

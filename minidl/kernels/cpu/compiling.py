@@ -62,11 +62,16 @@ def folding(rows: int, columns: int) -> int:
     return k
 
 
-def delivered(sums: Array, dtype: Any, into: Array | None) -> Array:
-    """`sums` in this type, written to `into` if given."""
+def delivered(parts: list[Array], k: int, dtype: Any, into: Array | None) -> Array:
+    """The total of the threads' sums over rows folded by k, in this type; written to `into` if given."""
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    if k > 1:
+        total = total.reshape(k, -1).sum(axis=0)
     if into is None:
-        return sums.astype(dtype, copy=False)
-    into[...] = sums
+        return total.astype(dtype, copy=False)
+    into[...] = total
     return into
 
 

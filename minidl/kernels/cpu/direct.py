@@ -10,14 +10,13 @@ copied into a frame of zeros first.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from ...backend import Array
 from ...shapes import Pads, Pair
 from ..threads import split
-from .compiling import jit, scratch
+from .compiling import delivered, jit, scratch
 from .microkernel import NARROW, NARROW_ROWS, WIDE_ROWS, narrow_tile, wide_tile
 from .winograd_bands import copy_band
 
@@ -135,8 +134,8 @@ def grad_weight(dy: Array, x: Array, strides: Pair, pads: Pads, dw: Array) -> No
         _sum_products(lines[i:j], frame, top, left * c, offsets, dy[i:j], strides[0], strides[1] * c, total)
         return total
 
-    total: Any = sum(split(share, n, 0.01 * dy.size * kh * kw * c))
-    dw.reshape(-1, f)[...] = total[: kh * kw * c]
+    parts = split(share, n, 0.01 * dy.size * kh * kw * c)
+    dw.reshape(-1, f)[...] = delivered(parts, 1, dw.dtype, None)[: kh * kw * c]
 
 
 def _frame(x: Array, pads: Pads) -> Array:
