@@ -44,6 +44,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
     """(kernel, arguments, the same in PyTorch) by title: batch 128, the sizes of the digits networks."""
     x, w, dy, b = numbers(128, 13, 13, 32), numbers(5, 5, 32, 64), numbers(128, 9, 9, 64), numbers(64)
     x3, w3, same = numbers(128, 16, 16, 128), numbers(3, 3, 128, 128), ((1, 1), ((1, 1), (1, 1)), (1, 1))
+    thin, w8 = numbers(128, 28, 28, 8), numbers(3, 3, 8, 16)
     image, window = numbers(128, 26, 26, 32), ((2, 2), (2, 2), ((0, 0), (0, 0)))
     pooled, where = reference.max_pool(image, (13, 13), *window)
     rows, gamma, beta = image.reshape(-1, 32), numbers(32), numbers(32)
@@ -53,7 +54,20 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
     mask = reference.dropout(pooled, 0.5, key)[1]
     a, m = numbers(2048, 784), numbers(784, 1024)
     t = _in_torch(
-        x=x, w=w, b=b, x3=x3, w3=w3, image=image, rows=rows, gamma=gamma, beta=beta, small=small, a=a, m=m
+        x=x,
+        w=w,
+        b=b,
+        x3=x3,
+        w3=w3,
+        thin=thin,
+        w8=w8,
+        image=image,
+        rows=rows,
+        gamma=gamma,
+        beta=beta,
+        small=small,
+        a=a,
+        m=m,
     )
     f = functional if torch else None
     return {
@@ -63,6 +77,10 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "conv2d 3x3, 128 to 128": (
             "conv2d", (x3, w3, None, None, (16, 16), *same), t and (lambda: f.conv2d(t.x3, t.w3, padding=1))
         ),
+        "conv2d 3x3, 8 to 16": (
+            "conv2d", (thin, w8, None, None, (28, 28), *same), t and (lambda: f.conv2d(t.thin, t.w8, padding=1))
+        ),
+        "its filter gradient, direct": ("conv2d_grad_weight", (numbers(128, 28, 28, 8), numbers(128, 28, 28, 1), (3, 3, 1, 8), *same), None),
         "max_pool": ("max_pool", (image, (13, 13), *window), t and (lambda: f.max_pool2d(t.image, 2))),
         "max_pool_grad": ("max_pool_grad", (pooled, where, image.shape, *window), None),
         "batch_norm": (
@@ -70,6 +88,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
             t and (lambda: f.batch_norm(t.rows, None, None, t.gamma, t.beta, training=True)),
         ),
         "batch_norm_grad": ("batch_norm_grad", (rows, rows, mean, inverse_std, gamma), None),
+        "update_running": ("update_running", (mean.copy(), mean.copy(), mean, mean, 0.1, len(rows)), None),
         "leaky_relu": ("leaky_relu", (image, 0.01), t and (lambda: f.leaky_relu(t.image))),
         "leaky_relu_grad": ("leaky_relu_grad", (image, image, 0.01), None),
         "bias_activation_grad": ("bias_activation_grad", (rows, rows, 0.0), None),

@@ -16,10 +16,12 @@ class BatchNorm(Function):
 
     n = (x - mean) / sqrt(var + eps)        dgamma = sum dy n        dbeta = sum dy
     dx = gamma / sqrt(var + eps) (dy - dbeta / M - n dgamma / M)
+
+    The averages (mean and variance over batches), if there are any, move towards this batch's.
     """
 
-    def __init__(self, eps: float):
-        self.eps = eps
+    def __init__(self, eps: float, momentum: float, averages: tuple[Array, Array] | None):
+        self.eps, self.momentum, self.averages = eps, momentum, averages
 
     def forward(self, x: Array, gamma: Array, beta: Array) -> Array:  # (..., C), (C,), (C,)
         rows = x.reshape(-1, x.shape[-1])  # (M, C)
@@ -29,7 +31,9 @@ class BatchNorm(Function):
                 f"use a larger batch, fit(drop_last=True) if the last one is short, or model.eval()"
             )
         rows, gamma, beta = map(self.kernels.widened, (rows, gamma, beta))
-        y, self.mean, self.inverse_std, self.var = self.kernels.batch_norm(rows, gamma, beta, self.eps)
+        y, self.mean, self.inverse_std, var = self.kernels.batch_norm(rows, gamma, beta, self.eps)
+        if self.averages is not None:
+            self.kernels.update_running(*self.averages, self.mean, var, self.momentum, len(rows))
         self.x, self.gamma = x, gamma
         return self.kernels.narrowed(y, x).reshape(x.shape)
 
@@ -106,18 +110,14 @@ def batch_norm(
     """
     x = x if isinstance(x, Tensor) else Tensor(x)
     axes = "N H W C" if x.ndim == 4 else "N C"
-    columns = {"gamma": gamma, "beta": beta, "running_mean": running_mean, "running_var": running_var}
-    bind("batch_norm", "", x=(axes, x), **{name: ("C", value) for name, value in columns.items()})
-    if not training:
-        if running_mean is None or running_var is None:
-            raise ValueError("batch_norm: inference needs running_mean and running_var, got None")
-        return BatchNormInference(running_mean, running_var, eps)(x, gamma, beta)
-    op = BatchNorm(eps)
-    y = op(x, gamma, beta)
-    if running_mean is not None and running_var is not None:
-        count = x.size // x.shape[-1]
-        op.kernels.update_running(running_mean, running_var, op.mean, op.var, momentum, count)
-    return y
+    averages = {"running_mean": ("C", running_mean), "running_var": ("C", running_var)}
+    bind("batch_norm", "", x=(axes, x), gamma=("C", gamma), beta=("C", beta), **averages)
+    given = None if running_mean is None or running_var is None else (running_mean, running_var)
+    if training:
+        return BatchNorm(eps, momentum, given)(x, gamma, beta)
+    if given is None:
+        raise ValueError("batch_norm: inference needs running_mean and running_var, got None")
+    return BatchNormInference(*given, eps)(x, gamma, beta)
 
 
 def batch_norm_composed(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Tensor:

@@ -145,6 +145,23 @@ def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, 
     return y, mean, inverse_std, var
 
 
+@jit
+def _update_running(running_mean, running_var, mean, var, momentum, unbiased):
+    for j in range(mean.size):
+        running_mean[j] += momentum * (mean[j] - running_mean[j])
+        running_var[j] += momentum * (var[j] * unbiased - running_var[j])
+
+
+def update_running(
+    running_mean: Array, running_var: Array, mean: Array, var: Array, momentum: float, count: int
+) -> None:
+    if not ready(running_mean, running_var, mean, var):
+        reference.update_running(running_mean, running_var, mean, var, momentum, count)
+        return
+    number = mean.dtype.type
+    _update_running(running_mean, running_var, mean, var, number(momentum), number(count / (count - 1)))
+
+
 def normalise(x: Array, mean: Array, scale: Array, beta: Array) -> Array:
     if not ready(x, mean, scale, beta):
         return reference.normalise(x, mean, scale, beta)
