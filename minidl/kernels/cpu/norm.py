@@ -166,7 +166,7 @@ def normalise(x: Array, mean: Array, scale: Array, beta: Array) -> Array:
     if not ready(x, mean, scale, beta):
         return reference.normalise(x, mean, scale, beta)
     x, y, k = np.ascontiguousarray(x), np.empty(x.shape, x.dtype), folding(*x.shape)
-    columns = [np.tile(a, k) for a in (mean, scale, beta)]
+    columns = [np.tile(a, k) if k > 1 else np.ascontiguousarray(a) for a in (mean, scale, beta)]
     wide, out = x.reshape(-1, k * len(mean)), y.reshape(-1, k * len(mean))
     split(lambda i, j: _normalise(wide[i:j], *columns, out[i:j]), len(wide), 0.5 * x.size)
     return y
