@@ -132,7 +132,7 @@ def fit(
         restore(saved, run)
     trained = model
     if cache_frozen:
-        trained, x, validation_data = on_features(model, x, validation_data, epochs, verbose)
+        trained, x, validation_data = on_features(model, x, validation_data, epochs, batch_size, verbose)
     loss_function, device = loss_called(loss), device_of_model(model)
     data = x, y, batch_size, seed, drop_last
     gpu = captured_steps(trained, optimizer, loss_function, device, *data) if augment is None else None
