@@ -136,6 +136,11 @@ def section(experiment: str) -> str:
             if "facts" in run:
                 facts = "; ".join(f"{key}: {value:.4g}" for key, value in run["facts"].items())
                 text += f"\n{name}: {facts}.\n"
+    if (path := HERE / "results" / f"{experiment}-torch.json").exists():
+        twin = json.loads(path.read_text())
+        for name, run in twin["runs"].items():
+            told = f"{figures(run)['final']:.2f} % on {FIGURES['final']}"
+            text += f"\n{name}, by the same recipe in PyTorch ({twin['script']}): {told}.\n"
     note = HERE / "notes" / f"{experiment}.md"
     if records and note.exists():
         text += f"\n{note.read_text(encoding='utf-8')}"
