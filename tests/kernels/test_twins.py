@@ -143,11 +143,17 @@ def test_winograd(name, data, slope, tiles):
 
 
 @pytest.mark.usefixtures("shared")
-@given(images(), st.integers(1, 70), st.booleans(), st.sampled_from([None, 0.0, 0.3]))
-def test_direct_convolution(drawn, filters, bias, slope):
-    """On images large enough, with filters for each kind of tile and for rests of tiles."""
+@given(
+    images(),
+    st.sampled_from([1, 3, 8, 16, 19]),
+    st.integers(1, 70),
+    st.booleans(),
+    st.sampled_from([None, 0.0, 0.3]),
+)
+def test_direct_convolution(drawn, channels, filters, bias, slope):
+    """On images large enough, with channels and filters for each kind of tile and for rests of tiles."""
     x, _, kernel, strides, pads, _ = drawn
-    x = numbers((len(x), x.shape[1] + 6, x.shape[2] + 6, x.shape[3]), x.dtype, 4)
+    x = numbers((len(x), x.shape[1] + 6, x.shape[2] + 6, channels), x.dtype, 4)
     out = window_output(x.shape[1:3], kernel, strides, pads, (1, 1), "test")
     w, dy = numbers((*kernel, x.shape[3], filters), x.dtype, 1), numbers((len(x), *out, filters), x.dtype, 2)
     geometry = strides, pads, (1, 1), "direct"
