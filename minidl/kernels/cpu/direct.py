@@ -17,7 +17,7 @@ from ...backend import Array
 from ...shapes import Pads, Pair
 from ..threads import split
 from .compiling import delivered, jit, scratch
-from .microkernel import NARROW, NARROW_ROWS, WIDE_ROWS, narrow_tile, wide_tile
+from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
 from .winograd_bands import copy_band
 
 PIXELS = 1024  # that are summed up in one go, for precision
@@ -28,14 +28,14 @@ PIXELS = 1024  # that are summed up in one go, for precision
 @jit
 def _convolve(lines, frame, top, left, places, w, bias, slope, y):
     kh, run, f = w.shape
-    narrow, pixels = NARROW // y.itemsize, y.shape[1]
+    narrow, wide, pixels = NARROW // y.itemsize, WIDE // y.itemsize, y.shape[1]
     for i in range(len(lines)):
         image = lines[i]
         if frame.size:
             copy_band(image, frame, -top, len(image), left)
             image = frame
-        for first in range(0, f, 2 * narrow):
-            width = min(f - first, 2 * narrow)
+        for first in range(0, f, wide):
+            width = min(f - first, wide)
             rows = NARROW_ROWS if width <= narrow else WIDE_ROWS
             a, b = image.ctypes.data, w[0, 0, first:].ctypes.data
             start = bias[first:].ctypes.data
@@ -53,7 +53,7 @@ def _convolve(lines, frame, top, left, places, w, bias, slope, y):
 def _sum_products(lines, frame, top, left, places, dy, sh, step, total):
     """Add to total (offsets, F) what each offset sees times dy (N, OH, OW, F); `step` from pixel to pixel."""
     n, oh, ow, f = dy.shape
-    narrow, one = NARROW // dy.itemsize, dy.dtype.type(1)
+    narrow, wide, one = NARROW // dy.itemsize, WIDE // dy.itemsize, dy.dtype.type(1)
     some = max(PIXELS // ow, 1)
     for i in range(n):
         image = lines[i]
@@ -63,8 +63,8 @@ def _sum_products(lines, frame, top, left, places, dy, sh, step, total):
         for oy in range(0, oh, some):
             outer, line = min(some, oh - oy), sh * image.shape[1]
             a = image[oy * sh :].ctypes.data
-            for first in range(0, f, 2 * narrow):
-                width = min(f - first, 2 * narrow)
+            for first in range(0, f, wide):
+                width = min(f - first, wide)
                 b = dy[i, oy, 0, first:].ctypes.data
                 for r in range(0, len(places) - NARROW_ROWS, NARROW_ROWS if width <= narrow else WIDE_ROWS):
                     at, out = places[r:].ctypes.data, total[r, first:].ctypes.data

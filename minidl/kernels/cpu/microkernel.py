@@ -21,8 +21,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 _LARGE = binding.get_host_cpu_features().get("avx512f", False)  # 32 registers of 64 bytes, not 16 of 32
-NARROW_ROWS, WIDE_ROWS = (14, 12) if _LARGE else (6, 3)
-NARROW, WIDE = 64, 128  # bytes of a row of the tile
+NARROW_ROWS, WIDE_ROWS = (14, 12) if _LARGE else (6, 6)
+NARROW, WIDE = 64, 128 if _LARGE else 64  # bytes of a row of the tile
 
 
 def _tile(rows: int, row_bytes: int) -> Any:
