@@ -2,7 +2,9 @@
 //
 // Kernels without barriers run as loops. In the others each CUDA thread is a fiber of its own (ucontext), so that
 // __syncthreads and shuffles are real: all fibers of a block, or of a warp, must arrive before one goes on. A barrier
-// that not all reach ends the program. Time, memory coalescing and races are not modelled.
+// that not all reach ends the program. A warp runs as far as it can before the next one begins, from the first warp to
+// the last in one block and from the last to the first in the next: what lacks a barrier reads old numbers.
+// Time, memory coalescing and all other races are not modelled.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -10,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <setjmp.h>
 #include <ucontext.h>
 #include <vector>
 
@@ -19,10 +22,10 @@ struct Triple {
 static Triple threadIdx, blockIdx, blockDim, gridDim;
 
 #define __global__
-#define __device__ static
+#define __device__ inline
 #define __shared__ static
 #define __launch_bounds__(...)
-#define SHIM 1
+#define ON_CPU 1
 
 using std::exp;
 using std::expm1;
@@ -40,29 +43,42 @@ static unsigned atomicAdd(unsigned* place, unsigned value) {
   return old;
 }
 static void __threadfence() {}
+static float __ldcg(const float* p) { return *p; }
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
 
 enum State { READY, AT_WARP_BARRIER, AT_BLOCK_BARRIER, DONE };
 struct Fiber {
-  ucontext_t context;
+  ucontext_t start;
+  jmp_buf place;  // where it goes on: jumps are quicker than contexts, which ask the system
+  bool started;
   State state;
 };
 static const size_t STACK = 1 << 16;
-static ucontext_t scheduler;
 static std::vector<Fiber> fibers;
 static std::vector<char> stacks;
 static std::function<void()> body;
+static jmp_buf scheduler;
 static int current;
 static unsigned long long exchanged[1024];
 
 static void fiber_main() {
   body();
   fibers[current].state = DONE;
-  swapcontext(&fibers[current].context, &scheduler);
+  _longjmp(scheduler, 1);
 }
 static void wait(State state) {
-  const int me = current;
-  fibers[me].state = state;
-  swapcontext(&fibers[me].context, &scheduler);
+  fibers[current].state = state;
+  if (!_setjmp(fibers[current].place)) _longjmp(scheduler, 1);
+}
+__attribute__((noinline)) static void resume(int t) {
+  current = t;
+  threadIdx = {(unsigned)t, 0, 0};
+  if (_setjmp(scheduler)) return;
+  if (fibers[t].started) _longjmp(fibers[t].place, 1);
+  fibers[t].started = true;
+  setcontext(&fibers[t].start);
 }
 static void __syncthreads() { wait(AT_BLOCK_BARRIER); }
 template <class T> static T from_lane(T value, int lane) {
@@ -78,95 +94,95 @@ template <class T> static T __shfl_xor_sync(unsigned, T value, int mask) {
   return from_lane(value, (current & 31) ^ mask);
 }
 
-// One thread block of fibers, until all are done.
-static void run_block(int threads) {
-  for (int t = 0; t < threads; t++) {
-    Fiber& fiber = fibers[t];
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = &stacks[STACK * t];
-    fiber.context.uc_stack.ss_size = STACK;
-    fiber.context.uc_link = &scheduler;
-    fiber.state = READY;
-    makecontext(&fiber.context, fiber_main, 0);
-  }
+// A warp until its fibers are done or at a barrier of the block.
+static void run_warp(int first, int end) {
   for (;;) {
-    bool ran = false;
-    for (int t = 0; t < threads; t++)
-      if (fibers[t].state == READY) {
-        ran = true;
-        current = t;
-        threadIdx = {(unsigned)t, 0, 0};
-        swapcontext(&scheduler, &fibers[t].context);
-      }
-    if (ran) continue;
     int alive = 0, waiting = 0;
-    for (int t = 0; t < threads; t++) alive += fibers[t].state != DONE, waiting += fibers[t].state == AT_BLOCK_BARRIER;
-    if (!alive) return;
-    bool released = false;
-    for (int warp = 0; warp < threads; warp += 32) {
-      int here = 0, at = 0;
-      for (int t = warp; t < threads && t < warp + 32; t++) here += fibers[t].state != DONE, at += fibers[t].state == AT_WARP_BARRIER;
-      if (here && here == at) {
-        released = true;
-        for (int t = warp; t < threads && t < warp + 32; t++)
-          if (fibers[t].state == AT_WARP_BARRIER) fibers[t].state = READY;
-      }
+    for (int t = first; t < end; t++) {
+      if (fibers[t].state == READY) resume(t);
+      alive += fibers[t].state != DONE;
+      waiting += fibers[t].state == AT_WARP_BARRIER;
     }
-    if (!released && alive == waiting) {
-      released = true;
-      for (auto& fiber : fibers)
-        if (fiber.state == AT_BLOCK_BARRIER) fiber.state = READY;
-    }
-    if (!released) {
-      fprintf(stderr, "a barrier that not all threads of block %u, %u reach\n", blockIdx.x, blockIdx.y);
-      abort();
-    }
+    if (!waiting) return;
+    if (waiting < alive) break;
+    for (int t = first; t < end; t++)
+      if (fibers[t].state == AT_WARP_BARRIER) fibers[t].state = READY;
   }
+  fprintf(stderr, "a barrier that not all threads of a warp of block %u, %u reach\n", blockIdx.x, blockIdx.y);
+  abort();
 }
 
-template <class Body> static void launch(unsigned gx, unsigned gy, unsigned threads, bool barriers, Body kernel) {
-  gridDim = {gx, gy, 1};
+// One thread block of fibers, until all are done.
+static void run_block(int threads, bool backwards) {
+  for (int t = 0; t < threads; t++) {
+    Fiber& fiber = fibers[t];
+    getcontext(&fiber.start);
+    fiber.start.uc_stack.ss_sp = &stacks[STACK * t];
+    fiber.start.uc_stack.ss_size = STACK;
+    fiber.started = false;
+    fiber.state = READY;
+    makecontext(&fiber.start, fiber_main, 0);
+  }
+  const int warps = (threads + 31) / 32;
+  for (;;) {
+    for (int i = 0; i < warps; i++) {
+      const int warp = backwards ? warps - 1 - i : i;
+      run_warp(warp * 32, min(warp * 32 + 32, threads));
+    }
+    int alive = 0, waiting = 0;
+    for (auto& fiber : fibers) alive += fiber.state != DONE, waiting += fiber.state == AT_BLOCK_BARRIER;
+    if (!alive) return;
+    if (waiting < alive) break;
+    for (auto& fiber : fibers) fiber.state = READY;
+  }
+  fprintf(stderr, "a barrier that not all threads of block %u, %u reach\n", blockIdx.x, blockIdx.y);
+  abort();
+}
+
+template <class Body>
+static void launch(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool barriers, Body kernel) {
+  gridDim = {gx, gy, gz};
   blockDim = {threads, 1, 1};
   if (barriers) {
     body = kernel;
     fibers.resize(threads);
     stacks.resize(STACK * threads);
   }
-  for (unsigned y = 0; y < gy; y++)
-    for (unsigned x = 0; x < gx; x++) {
-      blockIdx = {x, y, 0};
-      if (barriers) {
-        run_block(threads);
-      } else {
-        for (unsigned t = 0; t < threads; t++) {
-          threadIdx = {t, 0, 0};
-          kernel();
-        }
+  for (unsigned block = 0; block < gx * gy * gz; block++) {
+    blockIdx = {block % gx, block / gx % gy, block / (gx * gy)};
+    if (barriers) {
+      run_block(threads, block % 2);
+    } else {
+      for (unsigned t = 0; t < threads; t++) {
+        threadIdx = {t, 0, 0};
+        kernel();
       }
     }
+  }
 }
 
-// mma.sync.m16n8k8 by the documented places of the fragments, and the rounding of cvt.rna.tf32.
-static float fragments_a[1024][4], fragments_b[1024][2];
-static void mma_on_cpu(float* d, const float* a, const float* b) {
-  const int me = current, warp = me & ~31, group = (me & 31) >> 2, member = me & 3;
-  memcpy(fragments_a[me], a, sizeof fragments_a[me]);
-  memcpy(fragments_b[me], b, sizeof fragments_b[me]);
-  wait(AT_WARP_BARRIER);
-  for (int e = 0; e < 4; e++) {
-    const int row = group + (e >> 1) * 8, column = member * 2 + (e & 1);
-    float sum = d[e];
-    for (int k = 0; k < 8; k++)
-      sum += fragments_a[warp + (row & 7) * 4 + (k & 3)][(row >> 3) + (k >> 2) * 2] *
-             fragments_b[warp + column * 4 + (k & 3)][k >> 2];
-    d[e] = sum;
-  }
-  wait(AT_WARP_BARRIER);
-}
-static float tf32_on_cpu(float v) {
+// mma.sync.m16n8k8 by the documented places of the fragments. Of its factors it reads the upper 19 bits, as TF32 has.
+// Two sets of fragments take turns, so that one barrier is enough.
+static float fragments_a[2][1024][4], fragments_b[2][1024][2];
+static unsigned turns[1024];
+static float upper_bits(float v, uint32_t rounding) {
   uint32_t bits;
   memcpy(&bits, &v, 4);
-  bits = (bits + 0x1000) & 0xffffe000u;
+  bits = (bits + (v == v ? rounding : 0)) & 0xffffe000u;
   memcpy(&v, &bits, 4);
   return v;
 }
+static void multiply_fragments(float (&d)[4], const float (&a)[4], const float (&b)[2]) {
+  const int me = current, warp = me & ~31, group = (me & 31) >> 2, member = me & 3, turn = turns[me]++ & 1;
+  for (int e = 0; e < 4; e++) fragments_a[turn][me][e] = upper_bits(a[e], 0);
+  for (int e = 0; e < 2; e++) fragments_b[turn][me][e] = upper_bits(b[e], 0);
+  wait(AT_WARP_BARRIER);
+  for (int e = 0; e < 4; e++) {
+    const int row = group + (e >> 1) * 8, column = member * 2 + (e & 1);
+    for (int k = 0; k < 8; k++)
+      d[e] += fragments_a[turn][warp + (row & 7) * 4 + (k & 3)][(row >> 3) + (k >> 2) * 2] *
+              fragments_b[turn][warp + column * 4 + (k & 3)][k >> 2];
+  }
+}
+// cvt.rna.tf32: to the nearest, from half way up.
+static float to_tf32(float v) { return upper_bits(v, 0x1000); }

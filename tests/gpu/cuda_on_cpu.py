@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
-SIGNATURE = re.compile(r'extern "C" __global__ void\s*(?:__launch_bounds__\(\w+\)\s*)?(\w+)\(([^)]*)\)')
-BARRIER = re.compile(r"column_sums\(|__syncthreads|__shfl|warp_sum|mma_tf32")
+SIGNATURE = re.compile(r'extern "C" __global__ void\s*(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(([^)]*)\)')
+BARRIER = re.compile(r"column_sums\(|finished_last\(|product<|__syncthreads|__shfl|warp_sum")
 TYPES = {
     "float": np.float32, "double": np.float64, "int": np.int32, "unsigned": np.uint32, "bool": np.bool_,
     "long long": np.int64, "u64": np.uint64, "unsigned char": np.uint8, "signed char": np.int8,
@@ -51,8 +51,8 @@ class Module:
         if len(parameters) != len(arguments):
             raise TypeError(f"{name} takes {len(parameters)} arguments, got {len(arguments)}")
         values = [self._value(name, *pair) for pair in zip(parameters, arguments, strict=True)]
-        gx, gy = (*grid, 1)[:2]
-        getattr(self.library, f"launch_{name}")(*map(ctypes.c_uint, (gx, gy, threads)), *values)
+        sizes = (*grid, 1, 1)[:3]
+        getattr(self.library, f"launch_{name}")(*map(ctypes.c_uint, (*sizes, threads)), *values)
 
     def _value(self, kernel: str, parameter: tuple[str, bool, str], argument: Any) -> Any:
         kind, pointer, name = parameter
@@ -86,8 +86,8 @@ def _compile(text: str, constants: tuple[str, ...]) -> ctypes.CDLL:
         barriers = "true" if BARRIER.search(part) else "false"
         names = ", ".join(parameter[2] for parameter in _parameters(arguments))
         launchers.append(
-            f'extern "C" void launch_{name}(unsigned gx, unsigned gy, unsigned threads, {arguments}) {{ '
-            f"launch(gx, gy, threads, {barriers}, [=] {{ {name}({names}); }}); }}"
+            f'extern "C" void launch_{name}(unsigned gx, unsigned gy, unsigned gz, unsigned threads, {arguments}) {{ '
+            f"launch(gx, gy, gz, threads, {barriers}, [=] {{ {name}({names}); }}); }}"
         )
     variables = "".join(f'extern "C" {{ int {name}; }}\n' for name in constants)
     code = "\n".join([f'#include "{HEADER.name}"', variables, text, *launchers])
@@ -99,6 +99,8 @@ def _compile(text: str, constants: tuple[str, ...]) -> ctypes.CDLL:
         source, fresh = folder / f"{key}-{os.getpid()}.cpp", folder / f"{key}-{os.getpid()}.so"
         source.write_text(code)
         flags = ["-std=c++17", "-O2", "-fno-strict-aliasing", "-ffp-contract=off", "-w", "-shared", "-fPIC"]
+        flags += ["-U_FORTIFY_SOURCE"]  # which takes jumps between stacks for mistakes
+        flags += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]  # a GPU stops there too
         done = subprocess.run(
             ["g++", *flags, "-I", str(HEADER.parent), str(source), "-o", str(fresh)],
             capture_output=True, text=True, check=False,

@@ -239,6 +239,8 @@ class _Names:
 
 
 class _CudaDevice:
+    compute_capability = "90"
+
     def __init__(self, number: int | None = None):
         self.id = device.current if number is None else number
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from minidl.kernels import reference
 from minidl.rng import Counted, Key
 from minidl.shapes import window_output
-from tests.gpu.conftest import on_device, on_host
+from tests.gpu.conftest import numbers, on_device, on_host
 
 dtypes = st.sampled_from([np.float32, np.float64])
 small = st.integers(1, 3)
@@ -22,16 +22,6 @@ IN_PLACE = {
     "bias_activation": (0,), "sgd_step": (0, 2), "adam_step": (0, 2, 3), "rmsprop_step": (0, 2, 3), "update_running": (0, 1),
     "add_to_average": (0,), "next_batch": (4, 5, 6, 7),
 }  # fmt: skip
-
-
-def numbers(shape, dtype, seed=0):
-    """Normal numbers in some memory order that is not always C's."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=shape).astype(dtype)
-    order = rng.integers(3)
-    if order == 1:
-        return np.asfortranarray(x)
-    return np.repeat(x, 2, axis=-1)[..., ::2] if order == 2 and x.ndim else x
 
 
 def agree(cupy, name, *arguments, tolerance=None):

@@ -7,6 +7,26 @@
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x; \
   if (i >= (unsigned)(n)) return
 
+// Leaky ReLU; nan stays nan, and a slope of 0 makes no nan of -inf.
+template <class Number>
+__device__ Number leaky(Number v, Number slope) {
+  return v > 0 ? v : slope != 0 ? slope * v : v == v ? Number(0) : v;
+}
+
+// Whether this block is the last of so many to arrive here: it sees what the others have written, unless it looks into
+// a cache of its own. The ticket is zero before and after.
+__device__ bool finished_last(unsigned* ticket, unsigned blocks) {
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    last = atomicAdd(ticket, 1u) == blocks - 1;
+    if (last) *ticket = 0;
+  }
+  __syncthreads();
+  return last;
+}
+
 // How the host lays out sums over the rows of a matrix (rows, columns): grid (tiles of columns, splits of rows).
 // Neighbouring threads take neighbouring columns; narrow matrices give a thread block several rows at once.
 // Each split leaves its sums in `partial`; the split that finishes last adds them up, always in the same order,
@@ -16,7 +36,6 @@ template <int Q, class Add>
 __device__ bool column_sums(int rows, int columns, double* partial, unsigned* tickets, double (&total)[Q],
                             int& column, Add add) {
   __shared__ double sums[Q][THREADS];
-  __shared__ bool last;
   const int t = threadIdx.x, width = min(columns, THREADS), lanes = THREADS / width, lane = t / width;
   column = blockIdx.x * width + t % width;
   const int share = (rows + gridDim.y - 1) / gridDim.y, begin = blockIdx.y * share, end = min(rows, begin + share);
@@ -34,14 +53,7 @@ __device__ bool column_sums(int rows, int columns, double* partial, unsigned* ti
   if (gridDim.y == 1) return mine;
   if (mine)
     for (int q = 0; q < Q; q++) partial[(blockIdx.y * Q + q) * columns + column] = total[q];
-  __threadfence();
-  __syncthreads();
-  if (t == 0) {
-    last = atomicAdd(&tickets[blockIdx.x], 1u) == gridDim.y - 1;
-    if (last) tickets[blockIdx.x] = 0;
-  }
-  __syncthreads();
-  if (!last || !mine) return false;
+  if (!finished_last(&tickets[blockIdx.x], gridDim.y) || !mine) return false;
   const volatile double* parts = partial;  // written by other blocks: not from a cache of this one
   for (int q = 0; q < Q; q++) {
     total[q] = 0;

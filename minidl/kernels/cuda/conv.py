@@ -1,4 +1,7 @@
-"""Convolution: the columns of as many images as fit into the device's cache, and one product by them."""
+"""Convolution: the columns of as many images as fit into the device's cache, and one product by them.
+
+With precision "tf32" it is `implicit` that convolves, without columns.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 from ...backend import Array
 from ...shapes import Pads, Pair
 from .. import reference
+from . import implicit
 from .blas import multiply
 from .elementwise import bias_activation
 from .launching import LARGEST, Constants, contiguous, launch_each, ready
@@ -74,6 +78,8 @@ def conv2d(
     if not _fits(columns, x, w, w if b is None else b):
         return reference.conv2d(x, w, b, slope, out, strides, pads, dilation)
     x, w = contiguous(x, w)
+    if implicit.suited(w.shape[:2], algorithm, (len(x), *out, w.shape[3]), x, w):
+        return implicit.conv2d(x, w, b, slope, out, strides, pads, dilation)
     y, filters = cupy.empty((len(x), *out, w.shape[3]), x.dtype), w.shape[3]
     rows_of_y, flat = y.reshape(-1, filters), w.reshape(-1, filters)
     for images, rows in columns.blocks():
@@ -95,6 +101,8 @@ def conv2d_grad_input(
     if not _fits(columns, dy, w):
         return reference.conv2d_grad_input(dy, w, shape, strides, pads, dilation)
     dy, w = contiguous(dy, w)
+    if implicit.suited(w.shape[:2], algorithm, shape, dy, w):
+        return implicit.conv2d_grad_input(dy, w, shape, strides, pads, dilation)
     dx, filters = cupy.empty(shape, dy.dtype), w.shape[3]
     rows_of_dy, flat = dy.reshape(-1, filters), w.reshape(-1, filters).T
     for images, rows in columns.blocks():
@@ -122,6 +130,9 @@ def conv2d_grad_weight(
         return reference.conv2d_grad_weight(dy, x, shape, strides, pads, dilation, algorithm, into)
     dy, x = contiguous(dy, x)
     dw = cupy.empty(shape, x.dtype) if into is None else into
+    if implicit.suited(shape[:2], algorithm, shape, dy, x):
+        implicit.conv2d_grad_weight(dy, x, dw, strides, pads, dilation)
+        return dw
     flat, rows_of_dy = dw.reshape(-1, shape[3]), dy.reshape(-1, shape[3])
     for images, rows in columns.blocks():
         multiply(columns.read(x, images).T, rows_of_dy[rows], flat, accumulate=images.start > 0)

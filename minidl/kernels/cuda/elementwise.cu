@@ -2,8 +2,7 @@
 
 extern "C" __global__ void leaky_relu(const T* x, T* y, T slope, int n) {
   FOR_EACH(i, n);
-  const T v = x[i];
-  y[i] = v > 0 ? v : slope != 0 ? slope * v : v == v ? T(0) : v;  // nan stays nan
+  y[i] = leaky(x[i], slope);
 }
 
 extern "C" __global__ void leaky_relu_grad(const T* dy, const T* y, T* dx, T slope, int n) {
@@ -26,6 +25,5 @@ extern "C" __global__ void bias_activation(T* y, const T* b, T slope, bool activ
   FOR_EACH(i, n);
   T v = y[i];
   if (b) v += b[i % columns];
-  if (activate) v = v > 0 ? v : slope != 0 ? slope * v : v == v ? T(0) : v;
-  y[i] = v;
+  y[i] = activate ? leaky(v, slope) : v;
 }

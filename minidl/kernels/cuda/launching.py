@@ -6,6 +6,7 @@ that divisions by it are cheap; the number of images is not, so that a short las
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -31,8 +32,13 @@ def source(file: str, types: Mapping[str, Any], constants: Constants = ()) -> st
     """CUDA C of a file for these types and constants."""
     lines = [f"typedef {NAMES[np.dtype(dtype).char]} {name};" for name, dtype in types.items()]
     lines += [f"constexpr int {name} = {value};" for name, value in constants]
-    texts = [(FOLDER / name).read_text(encoding="ascii") for name in ("common.cuh", f"{file}.cu")]
-    return "\n".join([*lines, *texts])
+    return "\n".join([*lines, _text("common.cuh"), _text(f"{file}.cu")])
+
+
+def _text(name: str) -> str:
+    """A file with those that it includes."""
+    text = (FOLDER / name).read_text(encoding="ascii")
+    return re.sub(r'#include "([\w.]+)"', lambda found: _text(found[1]), text)
 
 
 @cache

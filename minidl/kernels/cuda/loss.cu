@@ -18,7 +18,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 cross_entropy(const T* x, const long long* labels, T* losses, T* p, T* total, double divisor, int rows, int columns,
               unsigned* tickets) {
   __shared__ double sums[THREADS];
-  __shared__ bool last;
   const int t = threadIdx.x, lane = t % 32, row = blockIdx.x * WARPS + t / 32;
   if (row < rows) {  // the same for a whole warp
     const T* z = x + (size_t)row * columns;
@@ -35,15 +34,7 @@ cross_entropy(const T* x, const long long* labels, T* losses, T* p, T* total, do
     for (int c = lane; c < columns; c += 32) q[c] /= sum;
     if (lane == 0) losses[row] = log(sum) - (z[labels[row]] - highest);
   }
-  if (!total) return;
-  __threadfence();
-  __syncthreads();
-  if (t == 0) {
-    last = atomicAdd(tickets, 1u) == gridDim.x - 1;
-    if (last) *tickets = 0;
-  }
-  __syncthreads();
-  if (!last) return;
+  if (!total || !finished_last(tickets, gridDim.x)) return;
   const volatile T* all = losses;
   sums[t] = 0;
   for (int i = t; i < rows; i += THREADS) sums[t] += all[i];

@@ -1,15 +1,12 @@
-// Windows that slide over images (N, H, W, C): columns of a convolution, and max pooling.
-// Constants: H W C, OH OW, KH KW, SH SW strides, DH DW dilation, TOP LEFT padding. Every gradient is gathered by the
-// pixel that it belongs to, so nothing is added by two threads at once and the order of sums is fixed.
+// Columns of a convolution, and max pooling. Every gradient is gathered by the pixel that it belongs to, so nothing is
+// added by two threads at once and the order of sums is fixed.
+#include "windows.cuh"
 
 // Row r of the columns is what output pixel r sees: KH * KW * C numbers. `images` is how many there are.
 extern "C" __global__ void im2col(const T* x, T* columns, int images) {
   FOR_EACH(i, images * (OH * OW * KH * KW * C));
-  const int c = i % C, kx = i / C % KW, ky = i / (C * KW) % KH, pixel = i / (C * KW * KH);
-  const int ox = pixel % OW, oy = pixel / OW % OH, image = pixel / (OW * OH);
-  const int ix = ox * SW + kx * DW - LEFT, iy = oy * SH + ky * DH - TOP;
-  const bool inside = ix >= 0 && ix < W && iy >= 0 && iy < H;
-  columns[i] = inside ? x[((image * H + iy) * W + ix) * C + c] : T(0);
+  const int at = seen(images, i / (KH * KW * C), i % (KH * KW * C));
+  columns[i] = at < 0 ? T(0) : x[at];
 }
 
 // The transpose: each pixel adds up the places of the columns that were read from it.
