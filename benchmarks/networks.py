@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-Spec = tuple[
-    tuple[Any, ...], ...
-]  # ("conv", filters, kernel, padding, bias), ("relu",), ("dense", units) ...
+# ("conv", filters, kernel, padding, bias, stride), ("relu",), ("max_pool", size, stride), ("dense", units) ...
+Spec = tuple[tuple[Any, ...], ...]
 
 EPS, MOMENTUM = 1e-5, 0.1  # of batch normalisation, in every peer
 
@@ -74,9 +73,11 @@ class Case:
         for layer in self.network:
             before = shape
             if layer[0] == "conv":
-                shape = (*(n + 2 * layer[3] - layer[2] + 1 for n in shape[:2]), layer[1])
+                _, filters, kernel, padding, _, stride = layer
+                shape = (*((n + 2 * padding - kernel) // stride + 1 for n in shape[:2]), filters)
             elif layer[0] in ("max_pool", "avg_pool"):
-                shape = (*(n // layer[1] for n in shape[:2]), shape[2])
+                size, stride = layer[1], layer[-1]  # which may be one number
+                shape = (*((n - size) // stride + 1 for n in shape[:2]), shape[2])
             elif layer[0] == "flatten":
                 shape = (int(np.prod(shape)),)
             elif layer[0] == "dense":
@@ -96,8 +97,8 @@ class Case:
         return total
 
 
-def conv(filters: int, kernel: int, padding: int = 0, bias: bool = True) -> tuple[Any, ...]:
-    return ("conv", filters, kernel, padding, bias)
+def conv(filters: int, kernel: int, padding: int = 0, bias: bool = True, stride: int = 1) -> tuple[Any, ...]:
+    return ("conv", filters, kernel, padding, bias, stride)
 
 
 def _digits_cnn() -> Spec:
@@ -151,6 +152,12 @@ def _vgg16() -> Spec:
     return (*layers, ("flatten",))
 
 
+def _alexnet() -> Spec:
+    relu, pool = ("relu",), ("max_pool", 3, 2)
+    first = (conv(64, 11, 2, stride=4), relu, pool, conv(192, 5, 2), relu, pool)
+    return (*first, conv(384, 3, 1), relu, conv(256, 3, 1), relu, conv(256, 3, 1), relu, pool, ("flatten",))
+
+
 _MLP: Spec = (("dense", 4096), ("relu",), ("dense", 10))
 _TRAINING = (
     Case("mlp", "784-4096-10 MLP", _MLP, (784,), 10, 2048, ("adam", 6e-3)),
@@ -161,6 +168,7 @@ _TRAINING = (
     Case("elu", "5x100 ELU MLP, batch norm, dropout", _elu_mlp(), (784,), 5, 128, ("adam", 5e-4)),
 )
 _VGG = Case("vgg16", "VGG16 features", _vgg16(), (32, 32, 3), 512, 128, training=False)
+ALEXNET = Case("alexnet", "AlexNet features", _alexnet(), (224, 224, 3), 256 * 6 * 6, 128, training=False)
 SCALING = tuple(_TRAINING[1].at(batch) for batch in (32, 64, 128, 256, 512, 1024, 2048, 4096))
 CASES = {
     case.name: case for case in (*_TRAINING, _VGG, *(case.forward_only() for case in _TRAINING), *SCALING)

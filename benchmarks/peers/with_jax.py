@@ -22,10 +22,10 @@ def apply(case: Case, parameters: Any, averages: Any, x: Any, key: Any) -> tuple
     weights, scales, fresh = iter(parameters["weights"]), iter(parameters["scales"]), []
     for words in case.network:
         match words:
-            case "conv", _, _, pad, bias:
-                frame = ((pad, pad), (pad, pad))
+            case "conv", _, _, pad, bias, stride:
+                steps, frame = (stride, stride), ((pad, pad), (pad, pad))
                 layout = ("NHWC", "HWIO", "NHWC")
-                x = jax.lax.conv_general_dilated(x, next(weights), (1, 1), frame, dimension_numbers=layout)
+                x = jax.lax.conv_general_dilated(x, next(weights), steps, frame, dimension_numbers=layout)
                 x = x + next(weights) if bias else x
             case "dense", _:
                 x = x @ next(weights) + next(weights)
@@ -35,8 +35,9 @@ def apply(case: Case, parameters: Any, averages: Any, x: Any, key: Any) -> tuple
                 x = jax.nn.leaky_relu(x, 0.01)
             case ("elu",):
                 x = jax.nn.elu(x)
-            case "max_pool", k:
-                x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, k, k, 1), (1, k, k, 1), "VALID")
+            case "max_pool", k, *stride:
+                s = stride[0] if stride else k
+                x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, k, k, 1), (1, s, s, 1), "VALID")
             case "avg_pool", k:
                 total = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, k, k, 1), (1, k, k, 1), "VALID")
                 x = total / k**2

@@ -20,11 +20,11 @@ VERSION = f"keras {keras.__version__}, tensorflow {tf.__version__}"
 def layer(word: str, *arguments: Any) -> list[keras.Layer]:
     """The layers that a word of `networks` means."""
     match word, arguments:
-        case "conv", (filters, kernel, padding, bias):
-            if padding and kernel == 2 * padding + 1:
+        case "conv", (filters, kernel, padding, bias, stride):
+            if padding and kernel == 2 * padding + 1 and stride == 1:
                 return [keras.layers.Conv2D(filters, kernel, padding="same", use_bias=bias)]
             frame = [keras.layers.ZeroPadding2D(padding)] if padding else []
-            return [*frame, keras.layers.Conv2D(filters, kernel, use_bias=bias)]
+            return [*frame, keras.layers.Conv2D(filters, kernel, stride, use_bias=bias)]
         case "batch_norm", _:
             return [keras.layers.BatchNormalization(momentum=1 - MOMENTUM, epsilon=EPS)]
         case "leaky_relu", _:

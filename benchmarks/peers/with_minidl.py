@@ -21,8 +21,8 @@ def build(case: Case) -> list[layers.Layer]:
     for word, following in zip(words, [*words[1:], ("end",)], strict=True):
         after = following[0] if following[0] in ("relu", "leaky_relu") else None
         match word:
-            case "conv", filters, kernel, padding, bias:
-                made.append(layers.Conv2D(filters, kernel, padding=padding, use_bias=bias, activation=after))
+            case "conv", filters, kernel, padding, bias, stride:
+                made.append(layers.Conv2D(filters, kernel, stride, padding, use_bias=bias, activation=after))
             case "dense", units:
                 made.append(layers.Dense(units, activation=after))
             case ("batch_norm",):

@@ -22,8 +22,8 @@ LAYOUT = torch.channels_last if os.environ.get("TORCH_LAYOUT") == "channels_last
 def layer(shape: tuple[int, ...], word: str, *arguments: Any) -> nn.Module:
     """The module that a word of `networks` means, for an input of `shape` (H, W, C) or (I,)."""
     match word, arguments:
-        case "conv", (filters, kernel, padding, bias):
-            return nn.Conv2d(shape[-1], filters, kernel, padding=padding, bias=bias)
+        case "conv", (filters, kernel, padding, bias, stride):
+            return nn.Conv2d(shape[-1], filters, kernel, stride, padding, bias=bias)
         case "batch_norm", _:
             kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
             return kind(shape[-1], eps=EPS, momentum=MOMENTUM)

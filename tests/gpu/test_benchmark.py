@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minidl as dl
-from benchmarks import gpu
+from benchmarks import gpu, mnist_epoch
 from benchmarks.networks import Case, conv
 
 SMALL = Case(
@@ -52,13 +52,53 @@ def test_other_losses_are_marked():
     assert [name for name, row in rows.items() if "error" in row] == ["c"]
 
 
-def test_mnist_recipe(cupy, monkeypatch):
+def test_one_epoch_of_mnist(cupy):
+    """The recipe on the device; PyTorch's twin, if it is here, on the CPU, where it finds about the same."""
     rng = np.random.default_rng(0)
-    data = rng.integers(0, 256, (12, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, 12, dtype=np.uint8)
-    monkeypatch.setattr(dl.data, "mnist", lambda: (data, data))
-    runs = gpu.mnist()["runs"]
-    assert len(runs) == 4
-    assert all(0 <= run["accuracy"] <= 1 for run in runs)
+    labels = np.arange(600, dtype=np.uint8) % 10
+    images = rng.integers(0, 40, (600, 28, 28, 1), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label : 2 * label + 6, 4:20] += 200  # a bar whose height is the class
+    data = (images, labels), (images[:100], labels[:100])
+    ours = mnist_epoch.with_minidl(data, 0, "cuda:0")
+    assert set(ours) == {"wall_ms", "gpu_ms", "accuracy"}
+    assert np.isfinite(ours["accuracy"])
+    on_host = mnist_epoch.with_minidl(data, 0, "cpu")
+    assert on_host["accuracy"] == pytest.approx(ours["accuracy"], abs=0.05)
+    assert "gpu_ms" not in on_host
+
+
+def test_both_libraries_follow_one_cycle():
+    """The rate that `fit` computes is the one that PyTorch's loop sets."""
+    rate = dl.optim.WarmUp(dl.optim.CosineDecay(mnist_epoch.PEAK, 1), mnist_epoch.WARM_UP)
+    for epoch in (0.0, 0.1, 0.3, 0.7, 1.0):
+        assert mnist_epoch.one_cycle(epoch) == pytest.approx(rate(epoch), abs=1e-12)
+
+
+def test_the_epoch_in_torch():
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, (300, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, 300, dtype=np.uint8)
+    run = mnist_epoch.with_torch((data, data), 0, "cpu")
+    assert set(run) == {"wall_ms", "accuracy"}
+    assert 0 <= run["accuracy"] <= 1
+
+
+def test_epochs_of_both_libraries(monkeypatch, capsys):
+    """Lines of processes of their own; without PyTorch there is ours alone."""
+    line = json.dumps({"seed": 0, "wall_ms": 50.0, "gpu_ms": 40.0, "accuracy": 0.991})
+
+    def run(command, **_):
+        torch = "torch" in command
+        return types.SimpleNamespace(
+            returncode=int(torch), stdout="" if torch else f"{line}\n", stderr="No module named 'torch'\n"
+        )
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    results = gpu.mnist()
+    assert results["minidl"]["runs"][0]["accuracy"] == 0.991
+    assert results["torch"] == {"runs": [], "error": "No module named 'torch'"}
+    assert "40.0 ms on the GPU, 99.10 %" in capsys.readouterr().out
 
 
 def test_turns_and_lines(cupy, device, monkeypatch, capsys):
@@ -83,6 +123,9 @@ def test_every_case_can_be_built():
         steps = case.walk()
         assert all(n > 0 for _, _, after in steps for n in after), case.name
         assert steps[-1][2] == (case.classes,), case.name
+    assert [after[0] for layer, _, after in gpu.ALEXNET.walk() if layer[0] in ("conv", "max_pool")] == [
+        55, 27, 27, 13, 13, 13, 13, 6,
+    ]  # fmt: skip
 
 
 def test_without_a_gpu_it_says_so(monkeypatch, capsys):

@@ -210,4 +210,6 @@ def test_shares_of_the_depth(tf32):
     assert tf32.shares(1, 9) == 1
     assert tf32.shares(0, 9) == 1
     assert tf32.shares(5000, 10**6) == 1
-    assert all(1 <= tf32.shares(t, d) <= max(math.isqrt(d // 4), 1) for t in range(1, 300, 7) for d in range(1, 999))
+    assert all(
+        1 <= tf32.shares(t, d) <= max(math.isqrt(d // 4), 1) for t in range(1, 300, 7) for d in range(1, 999)
+    )

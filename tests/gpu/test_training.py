@@ -54,8 +54,13 @@ class Recorder(dl.callbacks.Callback):
         device.forget()
 
 
-@pytest.mark.parametrize("make", [mlp, lambda: cnn(28)], ids=["mlp", "cnn"])
-def test_a_step_launches_few_kernels_and_never_waits(cupy, device, make, record_property):
+@pytest.mark.parametrize(
+    ("make", "precision", "budget"),
+    [(mlp, "fp32", 12), (lambda: cnn(28), "fp32", 45), (lambda: cnn(28), "tf32", 38)],
+    ids=["mlp", "cnn", "cnn-tf32"],
+)
+def test_a_step_launches_few_kernels_and_never_waits(cupy, device, make, precision, budget, record_property):
+    dl.backend.precision(precision)
     graphs = []
     original = captured.CapturedSteps._replay
     x, y = pixels(16 * 5, *([784] if make is mlp else [28, 28, 1]))
@@ -71,7 +76,7 @@ def test_a_step_launches_few_kernels_and_never_waits(cupy, device, make, record_
     assert not uploads
     bookkeeping = [name for name in launches if name in ("next_batch", "count_hits")]
     assert len(bookkeeping) == 2
-    assert len(launches) - len(bookkeeping) == (12 if make is mlp else 45)
+    assert len(launches) - len(bookkeeping) == budget
     for launches, syncs, uploads, replayed in recorder.steps[3:-1]:
         assert (launches, syncs, uploads, replayed) == (["next_batch"], [], [], 1)
     assert len(graphs[0].work) == len(recorder.steps[2][0]) - 1

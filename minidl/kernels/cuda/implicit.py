@@ -54,9 +54,7 @@ def conv2d(
     return y
 
 
-def conv2d_grad_weight(
-    dy: Array, x: Array, dw: Array, strides: Pair, pads: Pads, dilation: Pair
-) -> None:
+def conv2d_grad_weight(dy: Array, x: Array, dw: Array, strides: Pair, pads: Pads, dilation: Pair) -> None:
     """Into dw (KH, KW, C, F)."""
     images, *out, filters = dy.shape
     constants = geometry(x.shape, tuple(out), dw.shape[:2], strides, pads, dilation)
@@ -76,7 +74,9 @@ def conv2d_grad_input(
     reach = [d // g for d, g in zip(dilation, common, strict=True)]
     places = [-(-k // s) for k, s in zip(kernel, step, strict=True)]
     constants = geometry(shape, tuple(out), kernel, strides, pads, dilation)
-    constants += tuple(zip(("PH", "PW", "STEPH", "STEPW", "REACHH", "REACHW"), phase + step + reach, strict=True))
+    constants += tuple(
+        zip(("PH", "PW", "STEPH", "STEPW", "REACHH", "REACHW"), phase + step + reach, strict=True)
+    )
     constants += ("F", filters), ("WIDEY", wide(dy)), ("WIDEW", wide(w))
     sizes = images * math.prod(phase), channels, math.prod(places) * filters
     kernel_name = "conv_grad_input.conv2d_grad_input"
@@ -90,7 +90,12 @@ def wide(x: Array) -> int:
 
 
 def _launch(
-    kernel: str, images: int, sizes: tuple[int, int, int], *arguments: Any, constants: Constants, phases: int = 1
+    kernel: str,
+    images: int,
+    sizes: tuple[int, int, int],
+    *arguments: Any,
+    constants: Constants,
+    phases: int = 1,
 ) -> None:
     """Start a kernel that ends in `product` of tensor_cores.cuh; `sizes` are those of the matrices: rows, columns, depth."""
     rows, columns, depth = sizes
