@@ -1,24 +1,22 @@
 """Training steps on a GPU: data that lives there, and a whole step as one CUDA graph.
 
-A small network's step is dozens of launches of a few microseconds each; the time goes into making them. A graph is
-captured from one step and launched as a whole. Each replay is the same but for what it reads from the device's memory:
-the batch, the number of the step, and the learning rate, all written by one kernel just before.
+Each replay is the same but for what it reads from the device's memory: the batch, the number of the step, and the
+learning rate, all written by one kernel just before.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
-import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from . import kernels
-from .backend import Array, array_module, cupy_module, device_of, precision, to_device
+from .backend import Array, array_module, cupy_module, device_of, precision
 from .data.batches import batches
 from .evaluation import Loss
+from .graphs import Graphs, resident
 from .layers.base import Layer
 from .layers.dropout import Dropout
 from .layers.tree import Tree
@@ -26,9 +24,6 @@ from .metrics import Average
 from .optim import Optimizer
 from .optim.schedules import Schedule
 from .rng import Counted
-
-WARM_UP = 2  # steps before a capture: they compile kernels, and take all the memory that a step needs
-SHARE_OF_MEMORY = 0.5  # of what is free: data sets up to this move to the device
 
 
 class DeviceRate(Schedule):
@@ -72,30 +67,20 @@ class CapturedSteps:
         self._cupy = cupy_module()
         self._layers = list(model.named_layers())
         self._dropouts = [(path, layer) for path, layer in self._layers if isinstance(layer, Dropout)]
-        self._graphs: dict[Hashable, tuple[Any, list[int]]] = {}  # and the parameters that each updates
-        self._seen: dict[Hashable, int] = {}
+        self._graphs = Graphs(device_of(x), "fit: a step of this model")
         self._batches: dict[int, tuple[Array, Array]] = {}
         self._average: Average | None = None
-        self._capture_works = True
-        self._entered = contextlib.ExitStack()
 
     def __enter__(self) -> CapturedSteps:
-        cupy, number = self._cupy, int(device_of(self.x).partition(":")[2])
-        self._entered.enter_context(cupy.cuda.Device(number))
-        cupy.cuda.Device(number).synchronize()  # the new stream does not wait for what others began
-        self._stream = cupy.cuda.Stream(non_blocking=True)
-        self._entered.enter_context(self._stream)
-        # What a capture frees may only be used again by a capture: its replays write there.
-        self._pool = cupy.cuda.MemoryPool()
+        self._graphs.__enter__()
+        cupy = self._cupy
         self._clock, self._rate = cupy.zeros(1, np.int64), cupy.zeros(1, np.float64)
         self._totals = cupy.zeros(2, np.float64)
         self._kernels = kernels.of(cupy)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._graphs.clear()
-        self._stream.synchronize()
-        self._entered.close()
+        self._graphs.__exit__(*error)
 
     def step(self, epoch: int, step: int, average: Average) -> Mapping[str, float]:
         """One step of an epoch; the running averages, which wait for the device when they are read."""
@@ -106,18 +91,16 @@ class CapturedSteps:
         batch, targets = self._batches.get(size) or self._room(size)
         places, lr = (batch, targets, self._clock, self._rate), float(self.optimizer.lr)
         self._kernels.next_batch(self.x, self.y, self._order, first, *places, number, lr)
-        signature = self._signature(size, number)
-        graph = self._graphs.get(signature)
-        if graph is not None:
-            average.samples += size
-            self._replay(*graph)
-        elif not self._capture_works or self._seen.get(signature, 0) < WARM_UP:
-            self._seen[signature] = self._seen.get(signature, 0) + 1
-            self._start_dropout(number)
-            with self._cupy.cuda.using_allocator(self._pool.malloc):
-                self._update(batch, targets, average)
-        else:
-            self._capture(signature, number, batch, targets, average)
+        self._start_dropout(number)
+        counted = average.samples
+        _, updated = self._graphs.run(
+            self._signature(size, number),
+            lambda: self._update(batch, targets, average),
+            lambda: self._counting_on_device(number),
+        )
+        average.samples = counted + size
+        if updated is not None:
+            self._count(updated)
         return average.later()
 
     def _start_epoch(self, epoch: int, average: Average) -> None:
@@ -162,45 +145,11 @@ class CapturedSteps:
         counts = tuple([count - number for count in self.optimizer._steps])
         return size, Tree.structure, precision(), counts, _numbers(self.optimizer), settings
 
-    def _capture(
-        self, signature: Hashable, number: int, batch: Array, targets: Array, average: Average
-    ) -> None:
-        """Capture this step, and run it; if that fails, run it eagerly."""
-        stream, counted = self._stream, average.samples
-        try:
-            with (
-                self._counting_on_device(number) as updated,
-                self._cupy.cuda.using_allocator(self._pool.malloc),
-            ):
-                stream.begin_capture()
-                try:
-                    self._update(batch, targets, average)
-                except BaseException:
-                    with contextlib.suppress(Exception):
-                        stream.end_capture()  # or everything else on the stream would fail
-                    raise
-                graph = stream.end_capture()
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-            self._capture_works = False
-            first_line = str(error).partition("\n")[0]
-            warnings.warn(
-                f"fit: a step of this model cannot be captured as a CUDA graph, so each is launched operation by "
-                f"operation ({type(error).__name__}: {first_line})",
-                RuntimeWarning,
-                stacklevel=5,
-            )
-            average.samples = counted
-            self._update(batch, targets, average)
-            return
-        self._graphs[signature] = graph, updated
-        self._replay(graph, updated)
-
-    def _replay(self, graph: Any, updated: list[int]) -> None:
-        graph.launch(self._stream)
-        optimizer = self.optimizer
+    def _count(self, updated: list[int]) -> None:
+        """What a replay does not do on the host."""
         for i in updated:
-            optimizer._steps[i] += 1
-        for parameter in optimizer._parameters:
+            self.optimizer._steps[i] += 1
+        for parameter in self.optimizer._parameters:
             parameter.version += 1
 
     @contextlib.contextmanager
@@ -215,16 +164,11 @@ class CapturedSteps:
         on_device = [clock + (count - number) for count in steps]
         optimizer.schedule, optimizer._steps = DeviceRate(Counted(self._rate)), list(on_device)  # type: ignore[arg-type]
         self._start_dropout(clock)
-        collecting = gc.isenabled()
-        gc.collect()
-        gc.disable()  # what it frees might wait for the device
         try:
             yield updated
             counts = zip(on_device, optimizer._steps, strict=True)
             updated += [i for i, (before, after) in enumerate(counts) if before != after]
         finally:
-            if collecting:
-                gc.enable()
             optimizer.schedule, optimizer._steps = schedule, steps
             for parameter, version in zip(optimizer._parameters, versions, strict=True):
                 parameter.version = version
@@ -237,15 +181,13 @@ def captured_steps(
     """The steps of `fit` for a model on a GPU whose data fit there too; else None. The data are moved there."""
     if device == "cpu":
         return None
-    cupy = cupy_module()
-    with cupy.cuda.Device(int(device.partition(":")[2])):
-        free = cupy.cuda.runtime.memGetInfo()[0]
-        if sum(a.nbytes for a in (x, y) if device_of(a) != device) > SHARE_OF_MEMORY * free:
-            return None
-        x, y = to_device(x, device), to_device(y, device)
-        if y.dtype.kind in "iu":
-            y = y.astype(array_module(y).int64, copy=False)  # as the losses want them, once
-        return CapturedSteps(model, optimizer, loss, x, y, *choices)
+    data = resident((x, y), device)
+    if data is None:
+        return None
+    x, y = data
+    if y.dtype.kind in "iu":
+        y = y.astype(array_module(y).int64, copy=False)  # as the losses want them, once
+    return CapturedSteps(model, optimizer, loss, x, y, *choices)
 
 
 _COUNTERS = frozenset(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from . import ops
 from .autograd import Tensor
-from .backend import Array, to_device, to_numpy
+from .backend import Array, array_module, precision, to_device, to_numpy
 from .checks import positive_integer
+from .graphs import WARM_UP, Graphs, resident
 from .layers.base import Layer, inference
 from .metrics import Average
 
@@ -38,12 +41,16 @@ def evaluate(
     """
     batch_size = positive_integer("evaluate", "batch_size", batch_size)
     x, y = checked_data("evaluate", x, y)
-    loss_function, device, average = loss_called(loss), device_of_model(model), Average()
-    with inference(model):
-        for start in range(0, len(x), batch_size):
-            yb = to_device(y[start : start + batch_size], device)
-            outputs = model(to_device(x[start : start + batch_size], device))
-            average.add(loss_function(outputs, yb), outputs, yb)
+    loss_function, average = loss_called(loss), Average()
+
+    def count(xb: Array, yb: Array) -> None:
+        outputs = model(xb)
+        average.add(loss_function(outputs, yb), outputs, yb)
+
+    with contextlib.closing(_passes("evaluate", model, count, batch_size, x, y)) as passes:
+        for _ in passes:
+            pass
+    average.samples = len(x)  # a replay does not count
     return average.logs()
 
 
@@ -51,11 +58,34 @@ def predict(model: Layer, x: Any, batch_size: int = 256) -> np.ndarray:
     """The model's outputs (logits, for a classifier) in inference mode, (N, ...), as a NumPy array."""
     batch_size = positive_integer("predict", "batch_size", batch_size)
     x = x.data if isinstance(x, Tensor) else x if hasattr(x, "shape") else np.asarray(x)
-    device = device_of_model(model)
+    with contextlib.closing(_passes("predict", model, lambda xb: model(xb).data, batch_size, x)) as passes:
+        return np.concatenate([to_numpy(outputs) for outputs in passes])
+
+
+def _passes(
+    caller: str, model: Layer, work: Callable[..., Any], batch_size: int, *data: Array
+) -> Generator[Any, None, None]:
+    """What `work` returns for each batch, in inference mode; at least one batch, if it is empty.
+
+    On a GPU, if there are many batches of data that fit there, most are replays of a captured pass, and each
+    result is overwritten by the next.
+    """
+    device, count = device_of_model(model), len(data[0])
+    parts = [slice(i, i + batch_size) for i in range(0, max(count, 1), batch_size)]
+    moved = resident(data, device) if device != "cpu" and len(parts) > 2 * WARM_UP else None
     with inference(model):
-        starts = range(0, max(len(x), 1), batch_size)
-        parts = [to_numpy(model(to_device(x[i : i + batch_size], device)).data) for i in starts]
-    return np.concatenate(parts)
+        if moved is None:
+            for rows in parts:
+                yield work(*(to_device(a[rows], device) for a in data))
+            return
+        with Graphs(device, f"{caller}: a pass of this model") as graphs:
+            places = [array_module(a).empty((batch_size, *a.shape[1:]), a.dtype) for a in moved]
+            for rows in parts:
+                size = len(moved[0][rows])
+                batch = [place[:size] for place in places]
+                for place, array in zip(batch, moved, strict=True):
+                    place[...] = array[rows]
+                yield graphs.run((size, precision()), partial(work, *batch))[0]
 
 
 def loss_called(loss: str | Loss) -> Loss:

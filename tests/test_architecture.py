@@ -45,6 +45,7 @@ FLOORS = {
     "checkpoint": 6,
     "interrupts": 0,
     "evaluation": 6,
+    "graphs": 1,
     "captured": 7,
     "caching": 7.5,
     "train": 8,
