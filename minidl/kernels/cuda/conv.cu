@@ -14,6 +14,6 @@ conv2d(const float* x, const float* w, const float* b, float* y, float slope, bo
     if (b) v += b[f];
     y[pixel * F + f] = activate ? leaky(v, slope) : v;
   };
-  product<true, false>(blockIdx.x * TILE_M, blockIdx.y * TILE_N, KH * KW * C, x, WIDEX, windows, w, WIDEW, filters, partial,
-                       tickets, store);
+  product<true, false>(blockIdx.x * TILE_M, blockIdx.y * TILE_N, KH * KW * C, x, WIDEX, windows, w, WIDEW, filters,
+                       partial, tickets, store);
 }

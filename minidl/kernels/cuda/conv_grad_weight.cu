@@ -11,6 +11,6 @@ conv2d_grad_weight(const float* dy, const float* x, float* dw, int images, float
   auto store = [=](int k, int f, float v) {
     if (k < KH * KW * C && f < F) dw[k * F + f] = v;
   };
-  product<false, false>(blockIdx.x * TILE_M, blockIdx.y * TILE_N, pixels, x, WIDEX, windows, dy, WIDEY, gradients, partial,
-                        tickets, store);
+  product<false, false>(blockIdx.x * TILE_M, blockIdx.y * TILE_N, pixels, x, WIDEX, windows, dy, WIDEY, gradients,
+                        partial, tickets, store);
 }

@@ -1,4 +1,4 @@
-"""Convolution on tensor cores in TF32, without columns in memory: products that gather what the windows see (conv*.cu)."""
+"""Convolution on tensor cores in TF32, without columns in memory: products that gather what windows see (conv*.cu)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from ... import backend
 from ...backend import Array
 from ...shapes import Pads, Pair
-from .launching import BLOCKS, LARGEST, SINGLE, TICKETS, Constants, contiguous, launch, tickets
+from .launching import BLOCKS, LARGEST, SINGLE, Constants, contiguous, launch, tickets
 from .pool import geometry
 
 # What a number costs in tiles of so many columns: the narrower, the more often rows are read. Estimates.
@@ -74,9 +74,8 @@ def conv2d_grad_input(
     reach = [d // g for d, g in zip(dilation, common, strict=True)]
     places = [-(-k // s) for k, s in zip(kernel, step, strict=True)]
     constants = geometry(shape, tuple(out), kernel, strides, pads, dilation)
-    constants += tuple(
-        zip(("PH", "PW", "STEPH", "STEPW", "REACHH", "REACHW"), phase + step + reach, strict=True)
-    )
+    names = "PH", "PW", "STEPH", "STEPW", "REACHH", "REACHW"
+    constants += tuple(zip(names, phase + step + reach, strict=True))
     constants += ("F", filters), ("WIDEY", wide(dy)), ("WIDEW", wide(w))
     sizes = images * math.prod(phase), channels, math.prod(places) * filters
     kernel_name = "conv_grad_input.conv2d_grad_input"
@@ -97,7 +96,7 @@ def _launch(
     constants: Constants,
     phases: int = 1,
 ) -> None:
-    """Start a kernel that ends in `product` of tensor_cores.cuh; `sizes` are those of the matrices: rows, columns, depth."""
+    """Start a kernel that ends in `product` of tensor_cores.cuh; `sizes` are rows, columns and depth of that."""
     rows, columns, depth = sizes
     both_wide = all([value for name, value in constants if name.startswith("WIDE")])
     high, across = tile(phases * rows, columns, both_wide)
@@ -123,6 +122,4 @@ def shares(tiles: int, depth: int) -> int:
     """How many blocks divide the depth of one tile: enough to fill the device, but each has more to multiply than
     the last one has to add up.
     """
-    if not tiles or tiles > TICKETS:
-        return 1
-    return max(min(BLOCKS // tiles, math.isqrt(depth // 4), depth // (4 * STEP)), 1)
+    return max(min(BLOCKS // max(tiles, 1), math.isqrt(depth // 4), depth // (4 * STEP)), 1)

@@ -17,7 +17,8 @@ __device__ float to_tf32(float v) {
 
 // d (16, 8) += a (16, 8) b (8, 8), spread over a warp as the PTX manual draws it for mma.m16n8k8.
 __device__ void multiply_fragments(float (&d)[4], const float (&a)[4], const float (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])),
         "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
@@ -76,10 +77,12 @@ struct Tile {
 };
 
 // A (., depth) times B (depth, .): the tile of the result at (row0, column0), each number given to
-// `store(row, column, value)`. `place_a(row, k)` and `place_b(column, k)` are places as above, negative outside of the matrices.
+// `store(row, column, value)`. `place_a(row, k)` and `place_b(column, k)` are places in a and b as above, negative
+// outside of the matrices.
 //
 // While a step is multiplied out of shared memory, the next one is on its way to registers. Blocks with the same x and
-// y share the depth: each leaves its sums in `partial`, and the one that finishes last adds them up, always in the same order.
+// y share the depth: each leaves its sums in `partial`, and the one that finishes last adds them up, always in the same
+// order.
 template <bool A_ALONG_K, bool B_ALONG_K, class PlaceA, class PlaceB, class Store>
 __device__ void product(int row0, int column0, int depth, const float* a, bool wide_a, PlaceA place_a, const float* b,
                         bool wide_b, PlaceB place_b, float* partial, unsigned* tickets, Store store) {
@@ -136,7 +139,7 @@ __device__ void product(int row0, int column0, int depth, const float* a, bool w
     for (int e = 0; e < NUMBERS; e++) mine[e] = 0;
     for (int z = 0; z < (int)gridDim.z; z++)
 #pragma unroll
-      for (int e = 0; e < NUMBERS; e++) mine[e] += __ldcg(&parts[z * split + e * THREADS]);  // not from this one's cache
+      for (int e = 0; e < NUMBERS; e++) mine[e] += __ldcg(&parts[z * split + e * THREADS]);  // from no cache but L2
   }
 #pragma unroll
   for (int e = 0; e < NUMBERS; e++) {

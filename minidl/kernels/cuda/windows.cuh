@@ -1,4 +1,5 @@
-// Windows that slide over images (N, H, W, C). Constants: H W C, OH OW, KH KW, SH SW strides, DH DW dilation, TOP LEFT padding.
+// Windows that slide over images (N, H, W, C).
+// Constants: H W C, OH OW, KH KW, SH SW strides, DH DW dilation, TOP LEFT padding.
 
 // Which number of x output pixel (n OH + oy) OW + ox has at place (ky KW + kx) C + c of its window, or -1: padding, or
 // past the end.
