@@ -301,8 +301,7 @@ def make() -> types.ModuleType:
         values = np.empty(shape, dtype)
         if values.dtype.kind == "f":
             values.fill(np.nan)  # so that nobody relies on what is there
-        if device.recording is not None:
-            device.recording.memory.append(values)
+        device.allocate(values)
         return ndarray(values)
 
     def stream(null: bool = False, non_blocking: bool = False) -> Stream:

@@ -20,6 +20,8 @@ class Device:
     syncs, uploads : list of str
         Where the host waited for the device, and what it sent there.
     graph_launches : int
+    allocated : list
+        The pool that each array's memory came from, None for the usual one.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,13 @@ class Device:
         self.syncs: list[str] = []
         self.uploads: list[str] = []
         self.graph_launches = 0
+        self.allocated: list[Any] = []
+
+    def allocate(self, array: np.ndarray) -> None:
+        """A graph keeps what it works on."""
+        self.allocated.append(self.pools[-1] if self.pools else None)
+        if self.recording is not None:
+            self.recording.memory.append(array)
 
     def sync(self, what: str) -> None:
         if self.recording is not None:
@@ -61,9 +70,10 @@ class Device:
             result = np.asarray(function())  # while capturing its values mean nothing, but its shape does
         if self.recording is None:
             self.launches.append(name)
+            self.allocate(result)
         else:
             result = result.copy()
-            self.recording.memory.append(result)
+            self.allocate(result)
 
             def again() -> None:
                 with np.errstate(all="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 
 import numpy as np
@@ -49,6 +50,8 @@ def test_most_batches_are_one_launch_and_none_waits(cupy, device):
     assert device.stream is None
     device.forget()
     dl.predict(model, x, 16)
+    assert len(set(device.allocated) - {None}) == 1  # a pool of its own
+    assert device.allocated.count(None) == 1  # the place for batches
     assert device.graph_launches == 10 - graphs.WARM_UP
     assert device.syncs.count("get") == 10  # each result goes to the host
 
@@ -95,6 +98,21 @@ def test_what_cannot_be_captured_runs_eagerly_with_one_notice(cupy):
     assert [str(w.message).partition(",")[0] for w in caught] == [f"evaluate:{words}", f"predict:{words}"]
     assert got[0] == pytest.approx(expected[0], rel=1e-5)
     np.testing.assert_allclose(got[1], expected[1], rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_collected_during_a_capture(cupy, device):
+    """What a collection frees might wait for the device."""
+    seen = set()
+
+    class Watches(dl.Layer):
+        def forward(self, x):
+            seen.add((device.recording is not None, gc.isenabled()))
+            return x
+
+    x, _ = pixels(16 * 7, 784)
+    dl.predict(Sequential(Watches(), Dense(10), input_shape=(784,)).to("cuda"), x, 16)
+    assert seen == {(False, True), (True, False)}
+    assert gc.isenabled()
 
 
 def test_an_error_leaves_everything_as_it_was(cupy, device):

@@ -9,7 +9,7 @@ import pytest
 
 import minidl as dl
 from minidl import graphs
-from minidl.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential
+from minidl.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential, Tanh
 from minidl.optim import SGD, Adam, AdamW, RMSprop
 from minidl.optim.schedules import CosineDecay, WarmUp
 
@@ -41,7 +41,7 @@ class Recorder(dl.callbacks.Callback):
     """What the device did in each step."""
 
     def __init__(self, device):
-        self.device, self.steps = device, []
+        self.device, self.steps, self.pools = device, [], []
 
     def on_epoch_begin(self, epoch):
         self.device.forget()
@@ -51,6 +51,7 @@ class Recorder(dl.callbacks.Callback):
         self.steps.append(
             (list(device.launches), list(device.syncs), list(device.uploads), device.graph_launches)
         )
+        self.pools.append(set(device.allocated))
         device.forget()
 
 
@@ -79,6 +80,23 @@ def test_a_step_launches_few_kernels_and_never_waits(cupy, device, make, precisi
         assert (launches, syncs, uploads, replayed) == (["next_batch"], [], [], 1)
     assert len(captured[0][0].work) == len(recorder.steps[2][0]) - 1
     record_property("launches", len(recorder.steps[2][0]))
+
+
+def test_memory_of_steps_is_used_for_nothing_else(cupy, device):
+    """Replays write to what a capture freed: that must come from a pool that only captures take from again."""
+    x, y = pixels(16 * 7, 784)
+    pools = []
+    for _ in range(2):
+        recorder = Recorder(device)
+        train(mlp(8), x, y, epochs=1, callbacks=[recorder])
+        first, *eager_or_captured = recorder.pools[:4]
+        pools += eager_or_captured[0]
+        assert first == {None, pools[-1]}  # and places for batches
+        assert eager_or_captured == [{pools[-1]}] * 3
+        assert recorder.pools[4:] == [set()] * 3
+        assert not device.pools
+    assert None not in pools
+    assert len(set(pools)) == 2
 
 
 def eager(monkeypatch):
@@ -131,7 +149,9 @@ def test_counts_go_on_after_replays(cupy):
     x, y = pixels(16 * 6, 784)
     model = mlp(8).to("cuda")
     optimizer = Adam(model)
+    versions = [parameter.version for parameter in model.parameters()]
     dl.fit(model, x, y, epochs=2, batch_size=16, optimizer=optimizer, verbose=0)
+    assert [p.version - before for p, before in zip(model.parameters(), versions, strict=True)] == [12] * 4
     assert {int(v) for k, v in optimizer.state_dict().items() if k.endswith("/step")} == {12}
     assert optimizer.lr == 1e-3
     loss = dl.ops.cross_entropy(model(cupy.asarray(x[:4])), cupy.asarray(y[:4]))
@@ -160,6 +180,45 @@ def test_a_graph_is_captured_anew_when_something_changes(cupy, device):
             train(model, x, y, epochs=1, callbacks=[Change()])
             states.append(model.state_dict())
             assert device.graph_launches == (0 if is_eager else 3 + 2 + 2)
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][name], err_msg=name)
+
+
+class Convolves(dl.Layer):
+    """A model whose activation can be exchanged."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.activation, self.last = Conv2D(4, 3), ReLU(), Dense(10)
+
+    def forward(self, x):
+        return self.last(dl.ops.reshape(self.activation(self.first(x)), (len(x), -1)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda model: setattr(model, "activation", Tanh()), lambda model: dl.backend.precision("tf32")],
+    ids=["layer", "precision"],
+)
+def test_another_layer_or_precision_is_captured_anew(cupy, device, change):
+    class Change(dl.callbacks.Callback):
+        def on_batch_end(self, step, logs):
+            if step == 5:
+                change(self.run.model)
+
+    x, y = pixels(16 * 11, 8, 8, 1)
+    states = []
+    for is_eager in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if is_eager:
+                eager(patch)
+            dl.backend.precision("fp32")
+            model = Convolves()
+            model(x[:1])
+            device.forget()
+            train(model, x, y, epochs=1, callbacks=[Change()])
+            states.append(model.state_dict())
+            assert device.graph_launches == (0 if is_eager else 3 + 3)
     for name, value in states[0].items():
         np.testing.assert_array_equal(value, states[1][name], err_msg=name)
 
