@@ -153,9 +153,12 @@ def _vgg16() -> Spec:
 
 
 def _alexnet() -> Spec:
-    relu, pool = ("relu",), ("max_pool", 3, 2)
+    """Krizhevsky's "One weird trick" (2014), as torchvision has it."""
+    relu, pool, drop = ("relu",), ("max_pool", 3, 2), ("dropout", 0.5)
     first = (conv(64, 11, 2, stride=4), relu, pool, conv(192, 5, 2), relu, pool)
-    return (*first, conv(384, 3, 1), relu, conv(256, 3, 1), relu, conv(256, 3, 1), relu, pool, ("flatten",))
+    second = (conv(384, 3, 1), relu, conv(256, 3, 1), relu, conv(256, 3, 1), relu, pool)
+    head = (("flatten",), drop, ("dense", 4096), relu, drop, ("dense", 4096), relu, ("dense", 1000))
+    return (*first, *second, *head)
 
 
 _MLP: Spec = (("dense", 4096), ("relu",), ("dense", 10))
@@ -168,7 +171,7 @@ _TRAINING = (
     Case("elu", "5x100 ELU MLP, batch norm, dropout", _elu_mlp(), (784,), 5, 128, ("adam", 5e-4)),
 )
 _VGG = Case("vgg16", "VGG16 features", _vgg16(), (32, 32, 3), 512, 128, training=False)
-ALEXNET = Case("alexnet", "AlexNet features", _alexnet(), (224, 224, 3), 256 * 6 * 6, 128, training=False)
+ALEXNET = Case("alexnet", "AlexNet", _alexnet(), (224, 224, 3), 1000, 128, ("sgd", 1e-3), training=False)
 SCALING = tuple(_TRAINING[1].at(batch) for batch in (32, 64, 128, 256, 512, 1024, 2048, 4096))
 CASES = {
     case.name: case for case in (*_TRAINING, _VGG, *(case.forward_only() for case in _TRAINING), *SCALING)

@@ -16,6 +16,7 @@ os.environ.setdefault("MINIDL_OFFLINE", "1")  # no test reaches beyond this mach
 
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("ci", max_examples=25, derandomize=True, database=None, print_blob=True, **common)
+settings.register_profile("gpu", max_examples=8, **common)  # each shape is compiled there
 settings.register_profile("dev", max_examples=50, **common)
 settings.register_profile("thorough", max_examples=1000, **common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))

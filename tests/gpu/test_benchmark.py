@@ -14,7 +14,7 @@ from benchmarks import gpu, mnist_epoch
 from benchmarks.networks import Case, conv
 
 SMALL = Case(
-    "small", "small", (conv(3, 3), ("relu",), ("batch_norm",), ("max_pool", 2), ("dropout", 0.5), ("flatten",), ("dense", 4)),
+    "small", "small", (conv(3, 3, 1, stride=2), ("relu",), ("batch_norm",), ("max_pool", 2, 1), ("dropout", 0.5), ("flatten",), ("dense", 4)),
     (6, 6, 1), 4, 8,
 )  # fmt: skip
 

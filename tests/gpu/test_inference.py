@@ -129,3 +129,17 @@ def test_an_error_leaves_everything_as_it_was(cupy, device):
     assert model.training
     assert device.stream is None
     assert device.recording is None
+
+
+def test_an_error_between_batches_leaves_everything_as_it_was(cupy, device, monkeypatch):
+    def fails(outputs):
+        raise MemoryError
+
+    monkeypatch.setattr("minidl.evaluation.to_numpy", fails)
+    x, _ = pixels(16 * 7, 8, 8, 1)
+    model = network().to("cuda")
+    with pytest.raises(MemoryError) as caught:
+        dl.predict(model, x, 16)
+    assert caught.tb is not None  # which keeps all that was local
+    assert model.training
+    assert device.stream is None
