@@ -162,6 +162,18 @@ def test_direct_convolution(drawn, channels, filters, bias, slope):
     agree("conv2d_grad_weight", dy, x, w.shape, *geometry)
 
 
+@pytest.mark.parametrize(
+    ("side", "strides", "pad"),
+    [(3, (1, 2), 1), (3, (2, 1), 1), (2, (1, 1), 2), (1, (1, 1), 1), (1, (1, 1), 3)],
+)
+def test_direct_gradient_of_the_image_at_its_limits(side, strides, pad):
+    """Strides, for which another algorithm steps in, and more padding than the filter reaches."""
+    x, pads = numbers((2, 16, 16, 16), np.float32), ((pad, pad), (pad, pad))
+    out = window_output((16, 16), (side, side), strides, pads, (1, 1), "test")
+    w, dy = numbers((side, side, 16, 3), np.float32, 1), numbers((2, *out, 3), np.float32, 2)
+    agree("conv2d_grad_input", dy, w, x.shape, strides, pads, (1, 1), "direct")
+
+
 def test_direct_convolution_of_many_pixels():
     x, dy = numbers((2, 70, 60, 2), np.float32), numbers((2, 68, 58, 5), np.float32, 1)
     agree(

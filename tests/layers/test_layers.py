@@ -508,12 +508,14 @@ def test_activation_by_name_is_the_layer(rng):
 
 
 @pytest.mark.scenario("N15")
-def test_batch_norm_running_averages(rng):
+@pytest.mark.parametrize("shape", [(8, 3), (4, 2, 5, 3)])
+def test_batch_norm_running_averages(rng, shape):
     layer = BatchNorm(momentum=0.25)
-    x = rng.standard_normal((8, 3)).astype(np.float32) * 3 + 1
+    x = rng.standard_normal(shape).astype(np.float32) * 3 + 1
     layer(x)
-    np.testing.assert_allclose(layer.running_mean, 0.25 * x.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(layer.running_var, 0.75 + 0.25 * x.var(0, ddof=1), rtol=1e-5)
+    rows = x.reshape(-1, 3)
+    np.testing.assert_allclose(layer.running_mean, 0.25 * rows.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(layer.running_var, 0.75 + 0.25 * rows.var(0, ddof=1), rtol=1e-5)
 
 
 @pytest.mark.scenario("N15")

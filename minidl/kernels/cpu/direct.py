@@ -109,18 +109,16 @@ def conv2d(
 def grad_input(dy: Array, w: Array, pads: Pads, dx: Array) -> None:
     """Write the gradient of the image to dx (N, H, W, C), for strides of 1."""
     turned = w[::-1, ::-1].swapaxes(2, 3)
+    # Where the padding was more than the filters reach, the frame is smaller than dy, which is cropped.
     sides = [(k - 1 - first, k - 1 - last) for k, (first, last) in zip(w.shape, pads, strict=False)]
     conv2d(dy, turned, None, None, (1, 1), (sides[0], sides[1]), dx)
 
 
-def has_grad_input(
-    weight: tuple[int, ...], shape: tuple[int, ...], out: Pair, strides: Pair, pads: Pads
-) -> bool:
+def has_grad_input(channels: int, size: tuple[int, ...], out: Pair, strides: Pair) -> bool:
     """Whether `grad_input` can do it, and most of what it reads and computes is neither frame nor empty lanes."""
-    (_, h, w, c), lanes = shape, NARROW // 4
-    inside = all(max(pad) < k for k, pad in zip(weight, pads, strict=False))
-    useful = 2 * out[0] * out[1] * c >= h * w * -(-c // lanes) * lanes
-    return strides == (1, 1) and inside and useful and h * w >= NARROW_ROWS
+    pixels, lanes = size[0] * size[1], NARROW // 4
+    useful = 2 * out[0] * out[1] * channels >= pixels * -(-channels // lanes) * lanes
+    return strides == (1, 1) and useful and pixels >= NARROW_ROWS
 
 
 def grad_weight(dy: Array, x: Array, strides: Pair, pads: Pads, dw: Array) -> None:
