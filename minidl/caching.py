@@ -35,7 +35,7 @@ def features(
     upto : int, str or Layer, optional
         The last layer that is applied, by place, name or itself; left out, the last of `frozen_prefix`.
     batch_size : int
-        Samples at once: images of 224x224 are done three times as fast in batches that stay in the cache (32).
+        Samples at once.
     verbose : 0 or 1
         1 shows a progress bar.
 
