@@ -67,7 +67,7 @@ def conv2d_grad_input(
         return reference.conv2d_grad_input(dy, w, shape, strides, pads, dilation)
     dy, filters, out = np.ascontiguousarray(dy), w.shape[3], dy.shape[1:3]
     name = choose(algorithm, IMAGE, w.shape, out, strides, dilation)
-    if name == "direct" and direct.has_grad_input(shape[3], shape[1:3], out, strides):
+    if name == "direct" and direct.has_grad_input(shape[3], filters, shape[1:3], out, strides):
         dx = np.empty(shape, dy.dtype)
         direct.grad_input(dy, w, pads, dx)
         return dx
