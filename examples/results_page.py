@@ -93,6 +93,12 @@ def rows(experiment: str) -> list[Row]:
     return sorted(found, key=lambda row: order.index(row.run) if row.run in order else len(order))
 
 
+def late(run: dict[str, Any]) -> str:
+    """Mean and standard deviation of the last ten epochs on the validation images, in per cent."""
+    last = [100 * value for value in run["history"]["val_accuracy"][-10:]]
+    return f"{statistics.mean(last):.2f} +- {statistics.stdev(last):.2f}"
+
+
 def cells(row: Row) -> list[str]:
     digits = 0 if row.figure == "epochs" else 2
     mean = f"{statistics.mean(row.ours):.{digits}f}" if row.ours else "not run"
@@ -136,11 +142,12 @@ def section(experiment: str) -> str:
             if "facts" in run:
                 facts = "; ".join(f"{key}: {value:.4g}" for key, value in run["facts"].items())
                 text += f"\n{name}: {facts}.\n"
-    if (path := HERE / "results" / f"{experiment}-torch.json").exists():
+    if records and (path := HERE / "results" / f"{experiment}-torch.json").exists():
         twin = json.loads(path.read_text())
         for name, run in twin["runs"].items():
-            told = f"{figures(run)['final']:.2f} % on {FIGURES['final']}"
-            text += f"\n{name}, by the same recipe in PyTorch ({twin['script']}): {told}.\n"
+            ours, theirs = late(records[0]["runs"][name]), late(run)
+            text += f"\n{name}, mean and deviation of the last ten epochs: {ours} %; by the same recipe in PyTorch "
+            text += f"({twin['script']}) {theirs} %.\n"
     note = HERE / "notes" / f"{experiment}.md"
     if records and note.exists():
         text += f"\n{note.read_text(encoding='utf-8')}"
