@@ -83,7 +83,7 @@ def test_interrupted_again_and_again(tmp_path, whole):
 def test_kill_9(tmp_path):
     """A few rounds here; tests/faults/kill_rounds.py does hundreds."""
     result = kill_rounds.rounds(3)
-    assert result["kills"] > 0
+    assert result["kills"] >= 3
     assert result["losses"] == 0
 
 
