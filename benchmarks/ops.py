@@ -80,7 +80,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "conv2d 3x3, 8 to 16": (
             "conv2d", (thin, w8, None, None, (28, 28), *same), t and (lambda: f.conv2d(t.thin, t.w8, padding=1))
         ),
-        "its filter gradient, direct": ("conv2d_grad_weight", (numbers(128, 28, 28, 8), numbers(128, 28, 28, 1), (3, 3, 1, 8), *same), None),
+        "filter gradient 3x3, 1 to 8": ("conv2d_grad_weight", (numbers(128, 28, 28, 8), numbers(128, 28, 28, 1), (3, 3, 1, 8), *same), None),
         "max_pool": ("max_pool", (image, (13, 13), *window), t and (lambda: f.max_pool2d(t.image, 2))),
         "max_pool_grad": ("max_pool_grad", (pooled, where, image.shape, *window), None),
         "batch_norm": (

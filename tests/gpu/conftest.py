@@ -99,16 +99,6 @@ def device(cupy):
     return cupy.device
 
 
-def numbers(shape, dtype, seed=0):
-    """Normal numbers in some memory order that is not always C's."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=shape).astype(dtype)
-    order = rng.integers(3)
-    if order == 1:
-        return np.asfortranarray(x)
-    return np.repeat(x, 2, axis=-1)[..., ::2] if order == 2 and x.ndim else x
-
-
 def on_device(cupy: Any, value: Any) -> Any:
     """Arrays of `value` on the device, in their memory order; everything else as it is."""
     if type(value) is tuple:

@@ -6,16 +6,14 @@ import inspect
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minidl.kernels import reference
 from minidl.rng import Counted, Key
-from minidl.shapes import window_output
-from tests.gpu.conftest import numbers, on_device, on_host
+from tests.drawn import compare, dtypes, images, numbers, small
+from tests.gpu.conftest import on_device, on_host
 
-dtypes = st.sampled_from([np.float32, np.float64])
-small = st.integers(1, 3)
 drawn = settings(suppress_health_check=[*HealthCheck])
 # Changed in place: which arguments.
 IN_PLACE = {
@@ -39,26 +37,7 @@ def agree(cupy, name, *arguments, tolerance=None):
     pairs = [(x if isinstance(x, tuple) else (x,)) for x in (got, expected)]
     for a, b in zip(*pairs, strict=True):
         assert isinstance(a, cupy.ndarray)
-        host = on_host(a)
-        assert host.dtype == np.asarray(b).dtype
-        assert host.shape == np.shape(b)
-        limit = tolerance or (2e-5 if host.dtype == np.float32 else 1e-11)
-        np.testing.assert_allclose(host, b, rtol=limit, atol=limit * 10)
-
-
-@st.composite
-def images(draw, pooling=False):
-    """x with a window that fits: (x, out, kernel, strides, pads, dilation)."""
-    shape = draw(st.tuples(st.integers(0, 3), st.integers(1, 8), st.integers(1, 8), st.integers(1, 5)))
-    kernel, strides = draw(st.tuples(small, small)), draw(st.tuples(small, small))
-    dilation = (1, 1) if pooling else draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
-    sides = [st.integers(0, k - 1 if pooling else 2) for k in kernel]
-    pads = draw(st.tuples(*[st.tuples(side, side) for side in sides]))
-    assume(
-        all(n + sum(p) > (k - 1) * d for n, p, k, d in zip(shape[1:3], pads, kernel, dilation, strict=True))
-    )
-    out = window_output(shape[1:3], kernel, strides, pads, dilation, "test")
-    return numbers(shape, draw(dtypes), draw(st.integers(0, 99))), out, kernel, strides, pads, dilation
+        compare(on_host(a), np.asarray(b), tolerance)
 
 
 @pytest.mark.parametrize("block", [1, 300, 2**24])

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from minidl import backend
 from minidl.kernels import reference
 from minidl.shapes import window_output
-from tests.gpu.conftest import numbers, on_device, on_host
+from tests.drawn import numbers
+from tests.gpu.conftest import on_device, on_host
 
 TILES = [(high, across) for high in (64, 128) for across in (32, 64, 128)]
 drawn = settings(suppress_health_check=[*HealthCheck])

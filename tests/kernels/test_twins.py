@@ -9,12 +9,13 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl as dl
 from minidl.kernels import reference
 from minidl.shapes import window_output
+from tests.drawn import compare, dtypes, images, numbers, small
 
 pytest.importorskip("numba", reason="the twins need Numba: pip install 'minidl[fast]'")
 from minidl.kernels import cpu
@@ -22,33 +23,6 @@ from minidl.kernels.cpu import algorithms, columns, compiling, direct, norm, win
 from minidl.rng import Key
 
 TWINS = cpu.__all__
-dtypes = st.sampled_from([np.float32, np.float64])
-small = st.integers(1, 3)
-
-
-def numbers(shape, dtype, seed=0):
-    """Normal numbers in some memory order that is not always C's."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=shape).astype(dtype)
-    order = rng.integers(3)
-    if order == 1:
-        return np.asfortranarray(x)
-    return np.repeat(x, 2, axis=-1)[..., ::2] if order == 2 else x
-
-
-@st.composite
-def images(draw, pooling=False):
-    """x with a window that fits: (x, out, kernel, strides, pads, dilation)."""
-    shape = draw(st.tuples(st.integers(0, 3), st.integers(1, 8), st.integers(1, 8), st.integers(1, 5)))
-    kernel, strides = draw(st.tuples(small, small)), draw(st.tuples(small, small))
-    dilation = (1, 1) if pooling else draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
-    sides = [st.integers(0, k - 1 if pooling else 2) for k in kernel]
-    pads = draw(st.tuples(*[st.tuples(side, side) for side in sides]))
-    assume(
-        all(n + sum(p) > (k - 1) * d for n, p, k, d in zip(shape[1:3], pads, kernel, dilation, strict=True))
-    )
-    out = window_output(shape[1:3], kernel, strides, pads, dilation, "test")
-    return numbers(shape, draw(dtypes), draw(st.integers(0, 99))), out, kernel, strides, pads, dilation
 
 
 def agree(name, *arguments, tolerance=None):
@@ -60,10 +34,7 @@ def agree(name, *arguments, tolerance=None):
     if name in IN_PLACE:
         expected, got = (tuple(a for a in x if isinstance(a, np.ndarray)) for x in (theirs, mine))
     for a, b in zip(*(r if isinstance(r, tuple) else (r,) for r in (expected, got)), strict=True):
-        assert a.dtype == b.dtype
-        assert a.shape == b.shape
-        limit = tolerance or (2e-5 if a.dtype == np.float32 else 1e-11)
-        np.testing.assert_allclose(b, a, rtol=limit, atol=limit * 10)
+        compare(b, a, tolerance)
 
 
 IN_PLACE = {"bias_activation", "sgd_step", "adam_step", "update_running"}

@@ -23,11 +23,9 @@ from ...shapes import ALGORITHMS, WINOGRAD, Pair
 from .microkernel import NARROW_ROWS
 
 OUTPUT, IMAGE, FILTERS = range(3)  # what is computed: the convolution, or the gradient of one of its factors
-FEWEST = {
-    3: (25, 32, 10),
-    5: (20, 16, 12),
-}  # channels from which Winograd's transforms pay, for each of these
-FEWEST_PLAIN = 32  # and a matrix product of 1x1 filters (all: harmonic mean of channels in and out)
+# Channels (harmonic mean of in and out) from which Winograd's transforms pay, for each of these.
+FEWEST = {3: (25, 32, 10), 5: (20, 16, 12)}
+FEWEST_PLAIN = 32  # and from which 1x1 filters are a good matrix product
 MOST_WEIGHTS = 2**17  # numbers that stay in the cache from image to image, as direct convolution wants
 LARGEST = 2048  # channels that the transforms' buffers hold
 LONGEST = 16384  # numbers in a line of an image that they hold

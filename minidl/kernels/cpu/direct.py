@@ -20,7 +20,7 @@ from .compiling import delivered, jit, scratch
 from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
 from .winograd_bands import copy_band
 
-MOST_FILTERS = 64
+MOST_FILTERS = 64  # more make the gradient of the image a good matrix product
 PIXELS = 1024  # that are summed up in one go, for precision
 
 # Images and gradients are lines: (N, H, W * C).
@@ -116,9 +116,7 @@ def grad_input(dy: Array, w: Array, pads: Pads, dx: Array) -> None:
 
 
 def has_grad_input(channels: int, filters: int, size: tuple[int, ...], out: Pair, strides: Pair) -> bool:
-    """Whether `grad_input` can do it, and pays: most of what it reads and computes is neither frame nor empty
-    lanes, and there are not so many filters that they make a good matrix product.
-    """
+    """Whether `grad_input` can do it, and most of what it reads and computes is neither frame nor empty lanes."""
     pixels, lanes = size[0] * size[1], NARROW // 4
     useful = 2 * out[0] * out[1] * channels >= pixels * -(-channels // lanes) * lanes
     return strides == (1, 1) and useful and filters <= MOST_FILTERS and pixels >= NARROW_ROWS
