@@ -153,7 +153,8 @@ class Function:
     """One application of an operation: the node of the graph and its memory.
 
     Subclasses write ``forward(self, *arrays) -> array`` and ``backward(self, grad) -> array or tuple``,
-    one gradient (or None) per input, broadcast or not. The incoming gradient must not be written to.
+    one gradient (or None) per input, broadcast or not. The incoming gradient must not be written to, unless
+    `may_overwrite` says that nothing else can see it.
 
     Attributes
     ----------
@@ -163,6 +164,8 @@ class Function:
         The hot loops for these arrays.
     needs_grad : tuple of bool
         Which inputs need a gradient; costly ones are skipped when nobody asks.
+    may_overwrite : bool
+        During ``backward``: whether the memory of the incoming gradient may be used for another.
     """
 
     xp: ModuleType
@@ -172,6 +175,7 @@ class Function:
     saved: list[tuple[weakref.ref[Tensor], int]]
     order: int
     freed = False
+    may_overwrite = False
     place = ""  # layer and line of code, noted by detect_anomaly
     # They see every application, and every step back with the gradient that arrived and those that leave.
     watch: ClassVar[Callable[[Function, tuple[Any, ...], Tensor], None] | None] = None

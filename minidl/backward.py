@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
+from sys import getrefcount
 from typing import TYPE_CHECKING
 
 from .backend import Array
@@ -10,6 +11,8 @@ from .kernels.reference import sum_to_shape
 
 if TYPE_CHECKING:
     from .autograd import Edge, Function, Tensor
+
+ALONE = 2  # references to an array that is held once: that one, and the argument of `getrefcount`
 
 
 def run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
@@ -27,25 +30,45 @@ def run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
     pending: dict[Function, Array] = {}
     _deliver(root, grad, pending)
     for node in sorted(nodes, key=attrgetter("order"), reverse=True):
-        arrived = pending.pop(node, None)
-        if arrived is not None:
-            node.check_saved()
-            try:
-                grads = node.backward(arrived)
-            except MemoryError as error:
-                error.add_note(f"in the backward of {type(node).__name__}: use a smaller batch_size")
-                raise
-            grads = grads if isinstance(grads, tuple) else (grads,)
-            watch = type(node).watch_backward
-            if watch is not None:
-                watch(node, arrived, grads)
-            for x, needed, g in zip(node.inputs, node.needs_grad, grads, strict=True):
-                if needed and g is not None:
-                    g = node.xp.asarray(g)
-                    g = g if g.shape == x.shape else sum_to_shape(g, x.shape)
-                    _deliver(x, g if g.dtype == x.dtype else g.astype(x.dtype), pending)
+        if node in pending:
+            _visit(node, pending)
         if not retain_graph:
             node.release()
+
+
+def _visit(node: Function, pending: dict[Function, Array]) -> None:
+    """One step back: from the gradient that waits for the node to those of its inputs."""
+    node.check_saved()
+    watch = type(node).watch_backward
+    node.may_overwrite = watch is None and _seen_by_nobody_else(pending, node)
+    arrived = pending.pop(node)
+    try:
+        grads = node.backward(arrived)
+    except MemoryError as error:
+        error.add_note(f"in the backward of {type(node).__name__}: use a smaller batch_size")
+        raise
+    grads = grads if isinstance(grads, tuple) else (grads,)
+    if watch is not None:
+        watch(node, arrived, grads)
+    for x, needed, g in zip(node.inputs, node.needs_grad, grads, strict=True):
+        if needed and g is not None:
+            g = node.xp.asarray(g)
+            g = g if g.shape == x.shape else sum_to_shape(g, x.shape)
+            _deliver(x, g if g.dtype == x.dtype else g.astype(x.dtype), pending)
+
+
+def _seen_by_nobody_else(pending: dict[Function, Array], node: Function) -> bool:
+    """Whether `pending` holds the only reference to the gradient, and to the array whose memory it shows.
+
+    NumPy decides in the same way whether it may write the result of ``a + b + c`` over that of ``a + b``.
+    No name is given to the array here: how names are counted differs between versions of Python.
+    """
+    if getrefcount(pending[node]) != ALONE:
+        return False
+    if pending[node].base is not None and getrefcount(pending[node].base) != ALONE:
+        return False
+    flags = pending[node].flags
+    return flags.c_contiguous and getattr(flags, "writeable", True)
 
 
 def _deliver(tensor: Tensor | Edge, grad: Array, pending: dict[Function, Array]) -> None:

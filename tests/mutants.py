@@ -40,9 +40,7 @@ def gradients(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
             for item in node.body:
                 if isinstance(item, ast.FunctionDef) and item.name == "backward":
                     yield node.name, item
-        if isinstance(node, ast.FunctionDef) and (
-            node.name.endswith("_grad") or "_grad_" in node.name or node.name == "col2im"
-        ):
+        if isinstance(node, ast.FunctionDef) and (node.name.endswith("_grad") or "_grad_" in node.name):
             yield node.name, node
 
 

@@ -1,6 +1,7 @@
 """Every kernel in the plainest array code: the specification that faster twins are tested against.
 
-Arrays in, arrays out; NumPy or CuPy. The sliding windows have a file of their own, `windows`.
+Arrays in, arrays out; NumPy or CuPy. The sliding windows have a file of their own, `windows`. Where gradients take
+`overwrite`, the memory of the one that comes in may be used for the one that goes out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from .updates import adam_step, rmsprop_step, sgd_step  # noqa: F401 - part of t
 from .windows import (  # noqa: F401 - part of the specification
     avg_pool,
     avg_pool_grad,
-    col2im,
     conv2d,
     conv2d_grad_input,
     conv2d_grad_weight,
@@ -72,14 +72,14 @@ def leaky_relu(x: Array, slope: float) -> Array:
     return xp.where(x <= 0, slope * x, x)
 
 
-def leaky_relu_grad(dy: Array, y: Array, slope: float) -> Array:
+def leaky_relu_grad(dy: Array, y: Array, slope: float, overwrite: bool = False) -> Array:
     """Gradient of `leaky_relu`, from its result: the sign of y is that of x."""
     factor = y > 0
     if slope:
         factor = factor.astype(dy.dtype)
         factor *= 1 - slope
         factor += slope
-    return dy * factor
+    return array_module(dy).multiply(dy, factor, out=dy if overwrite else None)
 
 
 def elu(x: Array, alpha: float) -> Array:
@@ -88,7 +88,7 @@ def elu(x: Array, alpha: float) -> Array:
     return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0)))
 
 
-def elu_grad(dy: Array, x: Array, y: Array, alpha: float) -> Array:
+def elu_grad(dy: Array, x: Array, y: Array, alpha: float, overwrite: bool = False) -> Array:
     """Gradient of `elu`: alpha e^x = y + alpha."""
     return array_module(dy).where(x > 0, dy, dy * (y + alpha))
 
@@ -101,9 +101,11 @@ def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:
         array_module(y).maximum(y, slope * y if slope else 0, out=y)
 
 
-def bias_activation_grad(dy: Array, y: Array, slope: float, into: Array | None = None) -> tuple[Array, Array]:
+def bias_activation_grad(
+    dy: Array, y: Array, slope: float, into: Array | None = None, overwrite: bool = False
+) -> tuple[Array, Array]:
     """Gradients of `bias_activation` with respect to the matrix product (M, C) and the bias (C,), into `into`."""
-    g = leaky_relu_grad(dy, y, slope)
+    g = leaky_relu_grad(dy, y, slope, overwrite)
     return g, sum_rows(g, into)
 
 
@@ -113,14 +115,22 @@ def dropout(x: Array, keep: float, key: Key) -> tuple[Array, Array]:
     return dropout_grad(x, mask, keep), mask
 
 
-def dropout_grad(dy: Array, mask: Array, keep: float) -> Array:
+def dropout_grad(dy: Array, mask: Array, keep: float, overwrite: bool = False) -> Array:
     """Gradient of `dropout`: the same map."""
-    dx = dy * mask
+    dx = array_module(dy).multiply(dy, mask, out=dy if overwrite else None)
     dx *= 1 / keep if keep else 0.0
     return dx
 
 
 # Normalisation and loss -----------------------------------------------------------------------------
+
+
+def long_rows(x: Array, *vectors: Array) -> tuple[Array, ...]:
+    """(M, C) as (M / k, k C), and each (C,) k times: NumPy starts anew for each row, so few long ones are faster."""
+    k = 1
+    while x.size and k * x.shape[1] < 512 and len(x) % (2 * k) == 0:
+        k *= 2
+    return x.reshape(len(x) // k, k * x.shape[1]), *[array_module(x).tile(v, k) for v in vectors]
 
 
 def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array]:
@@ -129,20 +139,23 @@ def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, 
     Returns y (M, C), the mean, 1 / sqrt(var + eps) and var (C,).
     """
     mean = sum_rows(x) / len(x)
-    y = x - mean
+    wide, means = long_rows(x, mean)
+    y = (wide - means).reshape(x.shape)
     var = sum_rows(y * y) / len(x)
     inverse_std = 1 / array_module(x).sqrt(var + eps)
-    y *= gamma * inverse_std
-    y += beta
+    wide, scale, shift = long_rows(y, gamma * inverse_std, beta)
+    wide *= scale
+    wide += shift
     return y, mean, inverse_std, var
 
 
 def normalise(x: Array, mean: Array, scale: Array, beta: Array) -> Array:
     """(x - mean) * scale + beta by column of (M, C): batch normalisation with given statistics."""
-    y = x - mean
+    wide, mean, scale, beta = long_rows(x, mean, scale, beta)
+    y = wide - mean
     y *= scale
     y += beta
-    return y
+    return y.reshape(x.shape)
 
 
 def batch_norm_grad(
@@ -152,21 +165,25 @@ def batch_norm_grad(
     inverse_std: Array,
     gamma: Array,
     into: tuple[Array | None, Array | None] = (None, None),
+    overwrite: bool = False,
 ) -> tuple[Array, Array, Array]:
     """Gradients of `batch_norm` with respect to x, gamma and beta, through mean and variance too.
 
     Those of gamma and beta are written to the arrays of `into`, where they are given.
     """
-    normalised = x - mean
-    normalised *= inverse_std
+    wide, means = long_rows(x, mean)
+    centred = (wide - means).reshape(x.shape)
     dbeta = sum_rows(dy, into[1])
-    dgamma = sum_rows(dy * normalised, into[0])
-    dx = normalised
-    dx *= -dgamma / len(dy)
-    dx += dy
-    dx -= dbeta / len(dy)
-    dx *= gamma * inverse_std
-    return dx, dgamma, dbeta
+    dgamma = sum_rows(dy * centred, into[0])
+    dgamma *= inverse_std
+    dx, slope, shift, scale = long_rows(
+        centred, dgamma * inverse_std / len(dy), dbeta / len(dy), gamma * inverse_std
+    )
+    dx *= -slope
+    dx += dy.reshape(dx.shape)
+    dx -= shift
+    dx *= scale
+    return dx.reshape(dy.shape), dgamma, dbeta
 
 
 def update_running(

@@ -60,17 +60,6 @@ def im2col(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads, dilatio
     )
 
 
-def col2im(
-    cols: Array, shape: tuple[int, ...], out: Pair, kernel: Pair, strides: Pair, pads: Pads, dilation: Pair
-) -> Array:
-    """The transpose of `im2col`: add each row back to the pixels it was read from; (N, H, W, C)."""
-    x = padded_zeros(shape, pads, cols)
-    cols = cols.reshape(shape[0], *out, *kernel, shape[3])
-    for ky, kx, index in window_slices(out, kernel, strides, dilation):
-        x[index] += cols[:, :, :, ky, kx]
-    return unpad(x, pads)
-
-
 def conv2d(
     x: Array,
     w: Array,
@@ -105,8 +94,11 @@ def conv2d_grad_input(
     algorithm: str = "auto",
 ) -> Array:
     """Gradient of `conv2d`, without bias and activation, with respect to x of `shape`."""
-    dcols = dy.reshape(-1, w.shape[3]) @ w.reshape(-1, w.shape[3]).T
-    return col2im(dcols, shape, dy.shape[1:3], w.shape[:2], strides, pads, dilation)
+    dx, rows = padded_zeros(shape, pads, dy), dy.reshape(-1, w.shape[3])
+    for ky, kx, index in window_slices(dy.shape[1:3], w.shape[:2], strides, dilation):
+        seen = rows @ w[ky, kx].T  # all offsets at once would be KH KW times as much, and leave the cache
+        dx[index] += seen.reshape(*dy.shape[:3], w.shape[2])
+    return unpad(dx, pads)
 
 
 def conv2d_grad_weight(
@@ -142,9 +134,9 @@ def max_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads) -> tu
         if ky == kx == 0:
             y, where = seen.copy(), xp.zeros(seen.shape, dtype=offset_type)
             continue
-        larger = (seen > y).astype(offset_type)
+        larger = (seen > y).view(xp.uint8)
         where += larger * (offset_type(ky * kernel[1] + kx) - where)  # unsigned numbers may wrap on the way
-        y = xp.maximum(y, seen)
+        xp.maximum(y, seen, out=y)
     return y, where
 
 
@@ -153,8 +145,13 @@ def max_pool_grad(
 ) -> Array:
     """Send each gradient to the one pixel that won its window."""
     dx = padded_zeros(shape, pads, dy)
+    apart = strides[0] >= kernel[0] and strides[1] >= kernel[1]  # no pixel lies in two windows
     for ky, kx, index in window_slices(dy.shape[1:3], kernel, strides, (1, 1)):
-        dx[index] += dy * (where == ky * kernel[1] + kx)
+        won = where == ky * kernel[1] + kx
+        if apart:
+            array_module(dy).multiply(dy, won, out=dx[index])
+        else:
+            dx[index] += dy * won
     return unpad(dx, pads)
 
 

@@ -26,7 +26,7 @@ class LeakyReLU(Function):
         return y
 
     def backward(self, dy: Array) -> Array:
-        return self.kernels.leaky_relu_grad(dy, self.sign, self.slope)
+        return self.kernels.leaky_relu_grad(dy, self.sign, self.slope, self.may_overwrite)
 
 
 class ELU(Function):
@@ -40,7 +40,7 @@ class ELU(Function):
         return self.y
 
     def backward(self, dy: Array) -> Array:
-        return self.kernels.elu_grad(dy, self.x, self.y, self.alpha)
+        return self.kernels.elu_grad(dy, self.x, self.y, self.alpha, self.may_overwrite)
 
 
 class GELU(Function):

@@ -55,8 +55,8 @@ class Conv2D(Function):
         if self.y is None:
             g, db = dy, kernels.sum_rows(rows, self.slot(2)) if any(to_b) else None
         else:
-            place = self.slot(2) if any(to_b) else None
-            rows, db = kernels.bias_activation_grad(rows, self.y.reshape(rows.shape), self.slope, place)
+            rest = self.slope, self.slot(2) if any(to_b) else None, self.may_overwrite
+            rows, db = kernels.bias_activation_grad(rows, self.y.reshape(rows.shape), *rest)
             g = rows.reshape(dy.shape)
         if to_x:
             dxs = [

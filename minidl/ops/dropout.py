@@ -21,7 +21,7 @@ class Dropout(Function):
         return y
 
     def backward(self, dy: Array) -> Array:
-        return self.kernels.dropout_grad(dy, self.mask, self.keep)
+        return self.kernels.dropout_grad(dy, self.mask, self.keep, self.may_overwrite)
 
 
 def dropout(x: Any, rate: float = 0.5, training: bool = True, key: Key | None = None) -> Tensor:

@@ -55,7 +55,8 @@ class Dense(Function):
         if self.slope is None:
             g, db = dy, kernels.sum_rows(dy, self.slot(2)) if any(to_b) else None
         else:
-            g, db = kernels.bias_activation_grad(dy, self.y, self.slope, self.slot(2) if any(to_b) else None)
+            place = self.slot(2) if any(to_b) else None
+            g, db = kernels.bias_activation_grad(dy, self.y, self.slope, place, self.may_overwrite)
         dx = kernels.matmul(g, self.w.T) if to_x else None
         dw = kernels.matmul(self.x.T, g, self.slot(1)) if to_w else None
         return (dx, dw, db) if self.has_bias else (dx, dw)

@@ -41,8 +41,8 @@ class BatchNorm(Function):
         rows = self.kernels.widened(dy.reshape(-1, dy.shape[-1]))
         x = self.kernels.widened(self.x.reshape(rows.shape))
         into = tuple([self.slot(i) if self.needs_grad[i] else None for i in (1, 2)])
-        statistics = self.mean, self.inverse_std
-        dx, dgamma, dbeta = self.kernels.batch_norm_grad(rows, x, *statistics, self.gamma, into)
+        rest = self.mean, self.inverse_std, self.gamma, into, self.may_overwrite
+        dx, dgamma, dbeta = self.kernels.batch_norm_grad(rows, x, *rest)
         return dx.reshape(dy.shape), dgamma, dbeta
 
 

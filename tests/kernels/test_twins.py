@@ -26,15 +26,25 @@ TWINS = cpu.__all__
 
 
 def agree(name, *arguments, tolerance=None):
-    """The twin returns what the reference does, and changes its arguments as the reference does."""
+    """The twin returns what the reference does, changes its arguments as the reference does, and only those it may."""
     mine, theirs = ([np.array(a) if isinstance(a, np.ndarray) else a for a in arguments] for _ in range(2))
     mine = [b if a is None or not hasattr(a, "strides") else a for a, b in zip(arguments, mine, strict=True)]
     mine = [a.copy(order="K") if isinstance(a, np.ndarray) and name in IN_PLACE else a for a in mine]
     expected, got = getattr(reference, name)(*theirs), getattr(cpu, name)(*mine)
     if name in IN_PLACE:
         expected, got = (tuple(a for a in x if isinstance(a, np.ndarray)) for x in (theirs, mine))
+    else:
+        for a, b in zip(arguments, mine, strict=True):
+            np.testing.assert_array_equal(b, a)
     for a, b in zip(*(r if isinstance(r, tuple) else (r,) for r in (expected, got)), strict=True):
         compare(b, a, tolerance)
+    if "overwrite" in inspect.signature(getattr(reference, name)).parameters:
+        for kernels in (reference, cpu):
+            gradient = np.array(arguments[0], order="C")
+            result = getattr(kernels, name)(gradient, *arguments[1:], overwrite=True)
+            result = result[0] if isinstance(result, tuple) else result
+            compare(result, expected[0] if isinstance(expected, tuple) else expected, tolerance)
+            assert kernels is reference or np.shares_memory(result, gradient) or not gradient.size
 
 
 IN_PLACE = {"bias_activation", "sgd_step", "adam_step", "update_running"}

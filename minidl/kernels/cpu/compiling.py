@@ -54,6 +54,11 @@ def ready(*arrays: Array) -> bool:
     return all([a.dtype == first for a in arrays[1:]])
 
 
+def to_change(array: Array, overwrite: bool) -> Array:
+    """The array itself if it may be overwritten, or a copy; C-contiguous."""
+    return array if overwrite and array.flags.c_contiguous else array.copy()
+
+
 def folding(rows: int, columns: int) -> int:
     """How many rows to take as one longer row, so that inner loops over few columns are worth their start."""
     k = 1

@@ -12,7 +12,7 @@ import numpy as np
 from ...backend import Array
 from .. import reference
 from ..threads import split
-from .compiling import SMALL, folding, jit, ready
+from .compiling import SMALL, folding, jit, ready, to_change
 
 
 @jit
@@ -62,12 +62,12 @@ def _gradient_sums(dy, x, mean, total, products):
 
 
 @jit
-def _normalise_grad(dy, x, mean, scale, mean_dy, slope, dx):
-    m, c = dy.shape
+def _normalise_grad(x, mean, scale, mean_dy, slope, g):
+    m, c = g.shape
     for i in range(m):
-        grad, row, out = dy[i], x[i], dx[i]
+        grad, row = g[i], x[i]
         for j in range(c):
-            out[j] = (grad[j] - mean_dy[j] - (row[j] - mean[j]) * slope[j]) * scale[j]
+            grad[j] = (grad[j] - mean_dy[j] - (row[j] - mean[j]) * slope[j]) * scale[j]
 
 
 @jit
@@ -104,13 +104,13 @@ def _in_one_piece(x, gamma, beta, eps, y, mean, inverse_std, var):
 
 
 @jit
-def _grad_in_one_piece(dy, x, mean, inverse_std, gamma, dx, dgamma, dbeta):
+def _grad_in_one_piece(x, mean, inverse_std, gamma, g, dgamma, dbeta):
     m, c = x.shape
     total, products = np.zeros(c), np.zeros(c)
-    _gradient_sums(dy, x, mean, total, products)
+    _gradient_sums(g, x, mean, total, products)
     _finish_grad(m, total, products, inverse_std, dgamma, dbeta)
     number = x.dtype.type(1) / x.dtype.type(m)
-    _normalise_grad(dy, x, mean, gamma * inverse_std, dbeta * number, dgamma * inverse_std * number, dx)
+    _normalise_grad(x, mean, gamma * inverse_std, dbeta * number, dgamma * inverse_std * number, g)
 
 
 @jit
@@ -179,28 +179,27 @@ def batch_norm_grad(
     inverse_std: Array,
     gamma: Array,
     into: tuple[Array | None, Array | None] = (None, None),
+    overwrite: bool = False,
 ) -> tuple[Array, Array, Array]:
     if not ready(dy, x, gamma):
-        return reference.batch_norm_grad(dy, x, mean, inverse_std, gamma, into)
-    dy, x, gamma = np.ascontiguousarray(dy), np.ascontiguousarray(x), np.ascontiguousarray(gamma)
-    dx, count = np.empty_like(dy), len(dy)
+        return reference.batch_norm_grad(dy, x, mean, inverse_std, gamma, into, overwrite)
+    dx, x, gamma = to_change(dy, overwrite), np.ascontiguousarray(x), np.ascontiguousarray(gamma)
     dgamma, dbeta = (np.empty(len(mean), dy.dtype) if place is None else place for place in into)
     if x.size < SMALL:
-        _grad_in_one_piece(dy, x, mean, inverse_std, gamma, dx, dgamma, dbeta)
+        _grad_in_one_piece(x, mean, inverse_std, gamma, dx, dgamma, dbeta)
         return dx, dgamma, dbeta
-    k = folding(*x.shape)
-    wide_dy, wide, out = (a.reshape(-1, k * len(mean)) for a in (dy, x, dx))
+    k, count = folding(*x.shape), len(x)
+    wide, out = (a.reshape(-1, k * len(mean)) for a in (x, dx))
     wide_mean = np.tile(mean, k)
 
     def sums(start: int, stop: int) -> Array:
         total = np.zeros((2, wide.shape[1]))
-        _gradient_sums(wide_dy[start:stop], wide[start:stop], wide_mean, *total)
+        _gradient_sums(out[start:stop], wide[start:stop], wide_mean, *total)
         return total
 
     total: Any = sum(split(sums, len(wide), 0.7 * x.size))
     _finish_grad(count, *total.reshape(2, k, -1).sum(axis=1), inverse_std, dgamma, dbeta)
     rest = gamma * inverse_std, dbeta / count, dgamma * inverse_std / count
     columns = wide_mean, *(np.tile(a, k) for a in rest)
-    loop = _normalise_grad
-    split(lambda i, j: loop(wide_dy[i:j], wide[i:j], *columns, out[i:j]), len(wide), 0.7 * x.size)
+    split(lambda i, j: _normalise_grad(wide[i:j], *columns, out[i:j]), len(wide), 0.7 * x.size)
     return dx, dgamma, dbeta

@@ -1,4 +1,7 @@
-"""Activations, and bias with activation after a matrix product."""
+"""Activations, and bias with activation after a matrix product.
+
+Gradients get memory of their own, whatever `overwrite` says: the kernels' pointers are ``__restrict__``.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ def leaky_relu(x: Array, slope: float) -> Array:
     return y
 
 
-def leaky_relu_grad(dy: Array, y: Array, slope: float) -> Array:
+def leaky_relu_grad(dy: Array, y: Array, slope: float, overwrite: bool = False) -> Array:
     if not ready(dy, y):
-        return reference.leaky_relu_grad(dy, y, slope)
+        return reference.leaky_relu_grad(dy, y, slope, overwrite)
     dy, y = contiguous(dy, y)
     dx, number = cupy.empty(dy.shape, dy.dtype), dy.dtype.type
     launch_each(
@@ -39,9 +42,9 @@ def elu(x: Array, alpha: float) -> Array:
     return y
 
 
-def elu_grad(dy: Array, x: Array, y: Array, alpha: float) -> Array:
+def elu_grad(dy: Array, x: Array, y: Array, alpha: float, overwrite: bool = False) -> Array:
     if not ready(dy, x, y):
-        return reference.elu_grad(dy, x, y, alpha)
+        return reference.elu_grad(dy, x, y, alpha, overwrite)
     dy, x, y = contiguous(dy, x, y)
     dx, number = cupy.empty(dy.shape, dy.dtype), dy.dtype.type
     launch_each("elementwise.elu_grad", dy.size, dy, x, y, dx, number(alpha), np.int32(dy.size), T=dy.dtype)
@@ -62,9 +65,11 @@ def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:
         launch_each("elementwise.bias_activation", y.size, y, bias, *numbers, T=y.dtype)
 
 
-def bias_activation_grad(dy: Array, y: Array, slope: float, into: Array | None = None) -> tuple[Array, Array]:
+def bias_activation_grad(
+    dy: Array, y: Array, slope: float, into: Array | None = None, overwrite: bool = False
+) -> tuple[Array, Array]:
     if not ready(dy, y):
-        return reference.bias_activation_grad(dy, y, slope, into)
+        return reference.bias_activation_grad(dy, y, slope, into, overwrite)
     dy, y = contiguous(dy, y)
     g, db = cupy.empty(dy.shape, dy.dtype), cupy.empty(dy.shape[1], dy.dtype) if into is None else into
     arguments = dy, y, g, db, dy.dtype.type(slope)

@@ -25,9 +25,9 @@ def dropout(x: Array, keep: float, key: Key) -> tuple[Array, Array]:
     return y, mask
 
 
-def dropout_grad(dy: Array, mask: Array, keep: float) -> Array:
+def dropout_grad(dy: Array, mask: Array, keep: float, overwrite: bool = False) -> Array:
     if not ready(dy):
-        return reference.dropout_grad(dy, mask, keep)
+        return reference.dropout_grad(dy, mask, keep, overwrite)
     dy, mask = contiguous(dy, mask)
     dx, scale = cupy.empty(dy.shape, dy.dtype), dy.dtype.type(1 / keep if keep else 0)
     launch_each("dropout.dropout_grad", dy.size, dy, mask, dx, scale, np.int32(dy.size), T=dy.dtype)

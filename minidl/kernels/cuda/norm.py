@@ -41,9 +41,10 @@ def batch_norm_grad(
     inverse_std: Array,
     gamma: Array,
     into: tuple[Array | None, Array | None] = (None, None),
+    overwrite: bool = False,
 ) -> tuple[Array, Array, Array]:
     if not ready(dy, x, mean, inverse_std, gamma):
-        return reference.batch_norm_grad(dy, x, mean, inverse_std, gamma, into)
+        return reference.batch_norm_grad(dy, x, mean, inverse_std, gamma, into, overwrite)
     dy, x, gamma = contiguous(dy, x, gamma)
     dx = cupy.empty(dy.shape, dy.dtype)
     dgamma, dbeta = (cupy.empty(len(mean), dy.dtype) if place is None else place for place in into)
