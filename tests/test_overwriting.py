@@ -10,10 +10,10 @@ from minidl import Tensor, backward, layers
 
 
 class Spy(dl.Function):
-    """The identity; spoils the gradient that arrives wherever that is allowed."""
+    """The identity; spoils the gradient that arrives wherever that is allowed, and may give on another array."""
 
-    def __init__(self, allowed, keep=None):
-        self.allowed, self.keep = allowed, keep
+    def __init__(self, allowed, give=lambda dx: dx):
+        self.allowed, self.give = allowed, give
 
     def forward(self, x):
         return x + 0
@@ -21,11 +21,9 @@ class Spy(dl.Function):
     def backward(self, dy):
         self.allowed.append(self.may_overwrite)
         dx = 1 * dy
-        if self.keep:
-            self.keep(dx)
         if self.may_overwrite:
             dy[...] = np.nan
-        return dx
+        return self.give(dx)
 
 
 @pytest.fixture
@@ -58,12 +56,39 @@ def test_overwriting_never_shows(x, use):
     assert len(allowed) == 2
 
 
-@pytest.mark.parametrize("view", [lambda g: g, lambda g: g[...], lambda g: g.reshape(-1)[1:], lambda g: g.T])
-def test_a_gradient_that_somebody_keeps_is_left_alone(x, view):
-    allowed, kept = [], []
-    (Spy(allowed, lambda g: kept.append(view(g)))(Spy(allowed)(x)) * 2).sum().backward()
+@pytest.mark.parametrize(
+    ("kept", "given"),
+    [
+        (lambda g: g, lambda g: g),
+        (lambda g: g[...], lambda g: g),
+        (lambda g: g.reshape(-1)[1:], lambda g: g),
+        (lambda g: g, lambda g: g[...]),
+        (lambda g: g.T, lambda g: g.reshape(3, 2).reshape(2, 3)),
+    ],
+)
+def test_a_gradient_that_somebody_keeps_is_left_alone(x, kept, given):
+    allowed, keep = [], []
+
+    def give(dx):
+        keep.append(kept(dx))
+        return given(dx)
+
+    (Spy(allowed, give)(Spy(allowed)(x)) * 2).sum().backward()
     assert allowed == [True, False]  # the outer one is visited first, and what it returned was kept
-    assert (kept[0] == 2).all()
+    assert (keep[0] == 2).all()
+
+
+def read_only(g):
+    g.flags.writeable = False
+    return g
+
+
+@pytest.mark.parametrize("give", [read_only, lambda g: np.lib.stride_tricks.as_strided(g, (2, 3), (0, 4))])
+def test_memory_that_cannot_be_written_or_lies_upon_itself_is_left_alone(x, give):
+    allowed = []
+    (Spy(allowed, give)(Spy(allowed)(x)) * 2).sum().backward()
+    assert allowed == [True, False]
+    assert (x.grad == 2).all()
 
 
 def test_the_gradient_of_the_caller_is_left_alone(x):
