@@ -18,7 +18,7 @@ from . import winograd_3x3, winograd_5x5
 from .compiling import scratch
 from .winograd_bands import SPACING
 
-BLOCK_TILES, BLOCK_CHANNELS = 128, 64  # tiles transformed at once, of so many channels; more of fewer
+BLOCK_TILES, BLOCK_CHANNELS = 64, 128  # tiles transformed at once, of so many channels; more of fewer
 
 
 class Tile(NamedTuple):
