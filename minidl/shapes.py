@@ -6,7 +6,7 @@ out), KH KW kernel, OH OW output, I features in, O features out.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,21 +45,26 @@ def bind(op: str, fix: str = "", **arguments: tuple[str, Any]) -> dict[str, int]
     ShapeError
         ``conv2d: C is 3 in x (8, 28, 28, 3) but 4 in weight (3, 3, 4, 16)``.
     """
+    sizes = _sizes(
+        tuple([(symbols, array.shape) for symbols, array in arguments.values() if array is not None])
+    )
+    if sizes is None:
+        raise _mismatch(op, fix, arguments)
+    return dict(sizes)
+
+
+@lru_cache(maxsize=1024)  # a training step asks the same again
+def _sizes(arguments: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, int] | None:
+    """The value of each symbol; None if the shapes do not fit."""
     sizes: dict[str, int] = {}
-    for symbols, array in arguments.values():
-        if array is not None:
-            expected, shape = _letters(symbols), array.shape
-            if len(expected) != len(shape):
-                raise _mismatch(op, fix, arguments)
-            for symbol, size in zip(expected, shape, strict=True):
-                if sizes.setdefault(symbol, size) != size or (symbol.isdigit() and int(symbol) != size):
-                    raise _mismatch(op, fix, arguments)
+    for symbols, shape in arguments:
+        expected = symbols.split()
+        if len(expected) != len(shape):
+            return None
+        for symbol, size in zip(expected, shape, strict=True):
+            if sizes.setdefault(symbol, size) != size or (symbol.isdigit() and int(symbol) != size):
+                return None
     return sizes
-
-
-@cache
-def _letters(symbols: str) -> tuple[str, ...]:
-    return tuple(symbols.split())
 
 
 def _mismatch(op: str, fix: str, arguments: dict[str, tuple[str, Any]]) -> ShapeError:
@@ -83,7 +88,9 @@ def _mismatch(op: str, fix: str, arguments: dict[str, tuple[str, Any]]) -> Shape
 def pair(value: int | Pair, what: str, at_least: int = 1) -> Pair:
     """`value` as two integers; one integer stands for both axes."""
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(both) != 2 or any(not isinstance(v, (int, np.integer)) or v < at_least for v in both):
+    plain = [type(v) for v in both] == [int, int]  # the usual case, and the quickest to see
+    whole = plain or (len(both) == 2 and all(isinstance(v, (int, np.integer)) for v in both))
+    if not whole or min(both) < at_least:
         raise ShapeError(f"{what} must be an integer >= {at_least} or two of them, got {value!r}")
     return (int(both[0]), int(both[1]))
 
@@ -122,6 +129,7 @@ def window_pads(
     return (vertical, horizontal)
 
 
+@lru_cache(maxsize=1024)
 def window_output(size: Pair, kernel: Pair, strides: Pair, pads: Pads, dilation: Pair, op: str) -> Pair:
     """(OH, OW) of a window that slides over `size` pixels; ShapeError if it does not fit once."""
     out = []

@@ -28,30 +28,36 @@ class _Blas:
 
     def __init__(self) -> None:
         found = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
-        self._libraries = [_accessors(library) for library in found]
+        self._libraries = [_Library(*_accessors(library)) for library in found]
         self._lock = threading.Lock()
         self._users = 0
-        self._before: list[int] = []
 
     def threads(self) -> int:
         """How many BLAS would use if it were alone."""
         with self._lock:
-            return max(self._before if self._users else [get() for get, _ in self._libraries], default=1)
+            return max([x.before if self._users else x.count() for x in self._libraries], default=1)
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._users:
-                self._before = [get() for get, _ in self._libraries]
-                for _, set_count in self._libraries:
-                    set_count(1)
+                for library in self._libraries:
+                    library.before = library.count()
+                    library.use(1)
             self._users += 1
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._users -= 1
             if not self._users:
-                for (_, set_count), count in zip(self._libraries, self._before, strict=True):
-                    set_count(count)
+                for library in self._libraries:
+                    library.use(library.before)
+
+
+class _Library:
+    """How to ask for the number of its threads, how to set it, and what it was before ours went to work."""
+
+    def __init__(self, count: Callable[[], int], use: Callable[[int], None]):
+        self.count, self.use, self.before = count, use, 1
 
 
 def _accessors(library: Any) -> tuple[Callable[[], int], Callable[[int], None]]:
