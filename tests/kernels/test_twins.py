@@ -101,8 +101,13 @@ def filtered(draw, side):
 
 @pytest.mark.parametrize("name", winograd.TILES)
 @pytest.mark.usefixtures("shared")
-@given(data=st.data(), slope=st.sampled_from([None, 0.0, 0.3]), tiles=st.sampled_from([1, 5, 128]))
-def test_winograd(name, data, slope, tiles):
+@given(
+    data=st.data(),
+    slope=st.sampled_from([None, 0.0, 0.3]),
+    tiles=st.sampled_from([1, 5, 128]),
+    many=st.sampled_from([0, 1 << 20]),
+)
+def test_winograd(name, data, slope, tiles, many):
     tile = winograd.TILES[name]
     x, w, dy, pads = data.draw(filtered(tile.g.shape[1]))
     geometry = (1, 1), pads, (1, 1)
@@ -113,14 +118,15 @@ def test_winograd(name, data, slope, tiles):
         rtol=limit,
         atol=limit * 10,
     )
-    before, winograd.BLOCK_TILES = winograd.BLOCK_TILES, tiles
+    before = winograd.BLOCK_TILES, winograd.MANY_SUMS
+    winograd.BLOCK_TILES, winograd.MANY_SUMS = tiles, many
     try:
         b = numbers(w.shape[3], x.dtype, 3)
         agree("conv2d", x, w, b, slope, dy.shape[1:3], *geometry, name, tolerance=limit)
         agree("conv2d_grad_input", dy, w, x.shape, *geometry, name, tolerance=limit)
         agree("conv2d_grad_weight", dy, x, w.shape, *geometry, name, tolerance=limit)
     finally:
-        winograd.BLOCK_TILES = before
+        winograd.BLOCK_TILES, winograd.MANY_SUMS = before
 
 
 @pytest.mark.usefixtures("shared")

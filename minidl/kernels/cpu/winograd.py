@@ -19,6 +19,7 @@ from .compiling import scratch
 from .winograd_bands import SPACING
 
 BLOCK_TILES, BLOCK_CHANNELS = 64, 128  # tiles transformed at once, of so many channels; more of fewer
+MANY_SUMS = 2**20  # numbers from which threads add up one filter gradient together, not one each
 
 
 class Tile(NamedTuple):
@@ -121,26 +122,39 @@ def grad_weight(dy: Array, x: Array, pads: Pads, dw: Array, tile: Tile) -> None:
     ty, tx = -(-oh // tile.m), -(-ow // tile.m)
     lines, lines_of_dy = x.reshape(n * h, w * c), dy.reshape(n * oh, ow * f)
 
-    def share(start: int, stop: int) -> Array:
+    def transform(v: Array, z: Array, first: int, last: int) -> None:
+        tile.from_image(lines, v, n, h, pads[0][0], pads[1][0], ty, tx, c, first, last)
+        tile.from_gradient(lines_of_dy, z, oh, ty, tx, f, first, last)
+
+    def alone(start: int, stop: int) -> Array:
         v, z = (_positions(name, count, x.dtype) for name in ("tiles", "products"))
         total = np.zeros((count, c, f), x.dtype)
         for first, last, tiles in _blocks(start, stop, tx, max(c, f)):
-            tile.from_image(lines, v, n, h, pads[0][0], pads[1][0], ty, tx, c, first, last)
-            tile.from_gradient(lines_of_dy, z, oh, ty, tx, f, first, last)
-            seen, graded = _matrices(v, count, tiles, c).transpose(0, 2, 1), _matrices(z, count, tiles, f)
-            if first == start:
-                np.matmul(seen, graded, out=total)
-            elif c * f < 10_000:
-                total += seen @ graded
-            else:  # one position after the other: the summand stays in the cache
-                for position in range(count):
-                    total[position] += seen[position] @ graded[position]
+            transform(v, z, first, last)
+            total += _matrices(v, count, tiles, c).transpose(0, 2, 1) @ _matrices(z, count, tiles, f)
         return total
 
-    shares: Any = split(share, n * ty, 0.01 * count * n * ty * tx * c * f, products=True)
-    total = shares[0]
-    for other in shares[1:]:
-        total += other
+    def together() -> Array:
+        v, z = (_positions(name, count, x.dtype) for name in ("tiles", "products"))
+        total = np.zeros((count, c, f), x.dtype)
+        for first, last, tiles in _blocks(0, n * ty, tx, max(c, f)):
+            seen, graded = _matrices(v, count, tiles, c).transpose(0, 2, 1), _matrices(z, count, tiles, f)
+
+            def some_tiles(i: int, j: int, first: int = first) -> None:
+                transform(v[i * tx * c :], z[i * tx * f :], first + i, first + j)
+
+            def some_positions(i: int, j: int, seen: Array = seen, graded: Array = graded) -> None:
+                for position in range(i, j):  # one after the other: the summand stays in the cache
+                    total[position] += seen[position] @ graded[position]
+
+            split(some_tiles, last - first, 0.5 * count * tiles * (c + f))
+            split(some_positions, count, 0.01 * count * tiles * c * f, products=True)
+        return total
+
+    if count * c * f < MANY_SUMS:
+        total: Any = sum(split(alone, n * ty, 0.01 * count * n * ty * tx * c * f, products=True))
+    else:
+        total = together()
     flat, back, out = (
         total.reshape(count, -1),
         np.kron(tile.g, tile.g).T.astype(x.dtype),
