@@ -41,7 +41,10 @@ def numbers(*shape: int) -> np.ndarray:
 
 
 def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
-    """(kernel, arguments, the same in PyTorch) by title: batch 128, the sizes of the digits networks."""
+    """(kernel, arguments, the same in PyTorch) by title: batch 128, the sizes of the digits networks.
+
+    Gradients are computed in place, as in training; with numbers that neither grow nor vanish when that is repeated.
+    """
     x, w, dy, b = numbers(128, 13, 13, 32), numbers(5, 5, 32, 64), numbers(128, 9, 9, 64), numbers(64)
     x3, w3, same = numbers(128, 16, 16, 128), numbers(3, 3, 128, 128), ((1, 1), ((1, 1), (1, 1)), (1, 1))
     thin, w8 = numbers(128, 28, 28, 8), numbers(3, 3, 8, 16)
@@ -51,7 +54,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
     _, mean, inverse_std, _ = reference.batch_norm(rows, gamma, beta, 1e-5)
     small, labels = numbers(128, 100), rng.integers(0, 10, 128)
     flat, key = [np.abs(numbers(1_000_000)) for _ in range(4)], Key(0, "benchmark")
-    mask = reference.dropout(pooled, 0.5, key)[1]
+    mask, one = reference.dropout(pooled, 0.5, key)[1], np.ones_like(gamma)
     a, m = numbers(2048, 784), numbers(784, 1024)
     t = _in_torch(
         x=x,
@@ -87,15 +90,15 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
             "batch_norm", (rows, gamma, beta, 1e-5),
             t and (lambda: f.batch_norm(t.rows, None, None, t.gamma, t.beta, training=True)),
         ),
-        "batch_norm_grad": ("batch_norm_grad", (rows, rows, mean, inverse_std, gamma), None),
+        "batch_norm_grad": ("batch_norm_grad", (rows.copy(), rows, mean, inverse_std, one, (None, None), True), None),
         "update_running": ("update_running", (mean.copy(), mean.copy(), mean, mean, 0.1, len(rows)), None),
         "leaky_relu": ("leaky_relu", (image, 0.01), t and (lambda: f.leaky_relu(t.image))),
-        "leaky_relu_grad": ("leaky_relu_grad", (image, image, 0.01), None),
-        "bias_activation_grad": ("bias_activation_grad", (rows, rows, 0.0), None),
+        "leaky_relu_grad": ("leaky_relu_grad", (image.copy(), image, 0.0, True), None),
+        "bias_activation_grad": ("bias_activation_grad", (rows.copy(), rows, 0.0, None, True), None),
         "elu": ("elu", (small, 1.0), t and (lambda: f.elu(t.small))),
         "elu_grad": ("elu_grad", (small, small, small, 1.0), None),
         "dropout": ("dropout", (pooled, 0.5, key), t and (lambda: f.dropout(t.x, 0.5))),
-        "dropout_grad": ("dropout_grad", (pooled, mask, 0.5), None),
+        "dropout_grad": ("dropout_grad", (pooled.copy(), mask, 0.5, True), None),
         "cross_entropy": ("cross_entropy", (small[:, :10], labels), None),
         "matmul": ("matmul", (a, m), t and (lambda: t.a @ t.m)),
         "sum_rows": ("sum_rows", (rows,), t and (lambda: t.rows.sum(0))),
