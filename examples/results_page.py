@@ -99,6 +99,36 @@ def late(run: dict[str, Any]) -> str:
     return f"{statistics.mean(last):.2f} +- {statistics.stdev(last):.2f}"
 
 
+def starts(records: list[dict[str, Any]], trial: dict[str, Any]) -> str:
+    """Runs that only guessed to the end, and how often a trial of one epoch went that way in either library."""
+    limit, found = trial["started_from"], trial["starts"]
+    runs = (item for record in records for item in record["runs"].items() if "history" in item[1])
+    guessed, others = dict[str, int](), dict[str, list[float]]()
+    for name, run in runs:
+        if run["history"]["accuracy"][-1] < limit:
+            guessed[name] = guessed.get(name, 0) + 1
+        else:
+            others.setdefault(name, []).append(figures(run)["test"])
+    lines = [
+        f"{name}: {count} of {len(records)} runs never started; the others end with "
+        f"{statistics.mean(others[name]):.2f} % on the test images."
+        for name, count in guessed.items()
+    ]
+    seeds = {
+        library: [seed for seed, value in zip(found["seeds"], found[library], strict=True) if value < limit]
+        for library in ("minidl", "PyTorch")
+    }
+    told = "; ".join(
+        f"{library} {len(failed)} (seed {', '.join(map(str, failed))})" if failed else f"{library} none"
+        for library, failed in seeds.items()
+    )
+    lines.append(
+        f"From random weights, the same ones in both libraries and the same batches of one epoch, "
+        f"{len(found['seeds'])} seeds, never started ({trial['script']}): {told}."
+    )
+    return "\n".join(lines)
+
+
 def cells(row: Row) -> list[str]:
     digits = 0 if row.figure == "epochs" else 2
     mean = f"{statistics.mean(row.ours):.{digits}f}" if row.ours else "not run"
@@ -148,6 +178,8 @@ def section(experiment: str) -> str:
             ours, theirs = late(records[0]["runs"][name]), late(run)
             text += f"\n{name}, mean and deviation of the last ten epochs: {ours} %; by the same recipe in PyTorch "
             text += f"({twin['script']}) {theirs} %.\n"
+    if records and (path := HERE / "results" / f"{experiment}-starts.json").exists():
+        text += f"\n{starts(records, json.loads(path.read_text()))}\n"
     note = HERE / "notes" / f"{experiment}.md"
     if records and note.exists():
         text += f"\n{note.read_text(encoding='utf-8')}"
