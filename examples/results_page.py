@@ -19,6 +19,7 @@ FIGURES = {  # in published.toml and in the tables
     "epochs": "epochs until it stopped",
 }
 NEAR = 0.3  # points that a figure may be below the published one
+LONG = 20  # epochs from which the last ten say how much of a shortfall is chance
 
 
 class Row(NamedTuple):
@@ -172,6 +173,12 @@ def section(experiment: str) -> str:
             if "facts" in run:
                 facts = "; ".join(f"{key}: {value:.4g}" for key, value in run["facts"].items())
                 text += f"\n{name}: {facts}.\n"
+    for row in rows(experiment):
+        if row.verdict().startswith("short") and row.figure in ("final", "test"):
+            curves = [record["runs"][row.run] for record in records if row.run in record["runs"]]
+            if min(len(run["history"]["val_accuracy"]) for run in curves) >= LONG:
+                text += f"\n{row.run}, validation, mean and deviation of the last ten epochs of each seed: "
+                text += f"{', '.join(map(late, curves))} %.\n"
     if records and (path := HERE / "results" / f"{experiment}-torch.json").exists():
         twin = json.loads(path.read_text())
         for name, run in twin["runs"].items():
