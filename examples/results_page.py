@@ -201,7 +201,8 @@ def picture(experiment: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     told, records = published().get(experiment, {}), recorded(experiment)
-    names = trained(records)
+    order = list(told)
+    names = sorted(trained(records), key=lambda name: order.index(name) if name in order else len(order))
     across = min(4, len(names))
     down = -(-len(names) // across)
     figure = Figure((3.1 * across, 2.4 * down), dpi=80, layout="constrained")
