@@ -56,6 +56,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
     flat, key = [np.abs(numbers(1_000_000)) for _ in range(4)], Key(0, "benchmark")
     mask, one = reference.dropout(pooled, 0.5, key)[1], np.ones_like(gamma)
     a, m = numbers(2048, 784), numbers(784, 1024)
+    features, head = numbers(2048, 4096), numbers(4096, 10)
     t = _in_torch(
         x=x,
         w=w,
@@ -71,6 +72,8 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         small=small,
         a=a,
         m=m,
+        features=features,
+        head=head,
     )
     f = functional if torch else None
     return {
@@ -101,6 +104,8 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "dropout_grad": ("dropout_grad", (pooled.copy(), mask, 0.5, True), None),
         "cross_entropy": ("cross_entropy", (small[:, :10], labels), None),
         "matmul": ("matmul", (a, m), t and (lambda: t.a @ t.m)),
+        "matmul with 10 columns": ("matmul", (features, head), t and (lambda: t.features @ t.head)),
+        "matmul with 10 terms": ("matmul", (features @ head, head.T), None),
         "sum_rows": ("sum_rows", (rows,), t and (lambda: t.rows.sum(0))),
         "adam_step, a million": ("adam_step", (*flat, 1e-3, 0.9, 0.999, 1e-8, 1, 0.0, False), None),
         "sgd_step, a million": ("sgd_step", (*flat[:3], 1e-3, 0.9, False, 0.0), None),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import ops
 from ..autograd import Tensor
 from ..backend import Array, array_module
@@ -47,9 +49,16 @@ class BatchNorm(Layer):
         self.running_mean = xp.zeros(channels, dtype=self._build_dtype)
         self.running_var = xp.ones(channels, dtype=self._build_dtype)
 
+    def keeps_order(self) -> bool:
+        """Whether a larger number stays the larger one: max pooling may go first then (see `Sequential`)."""
+        gamma = self.gamma.data if self._built and not self._looks_at_batch() else None
+        return isinstance(gamma, np.ndarray) and bool((gamma > 0).all())  # a GPU would have to be waited for
+
+    def _looks_at_batch(self) -> bool:
+        return self.training and not (self._frozen and self._frozen_norm == "inference")
+
     def forward(self, x: Tensor) -> Tensor:
-        mode = self._frozen_norm if self._frozen else "update"
-        training = self.training and mode != "inference"
-        kept = training and mode == "batch"
+        training = self._looks_at_batch()
+        kept = training and self._frozen and self._frozen_norm == "batch"
         mean, var = (None, None) if kept else (self.running_mean, self.running_var)
         return ops.batch_norm(x, self.gamma, self.beta, mean, var, training, self.momentum, self.eps)

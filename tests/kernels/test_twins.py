@@ -19,7 +19,7 @@ from tests.drawn import compare, dtypes, images, numbers, small
 
 pytest.importorskip("numba", reason="the twins need Numba: pip install 'minidl[fast]'")
 from minidl.kernels import cpu
-from minidl.kernels.cpu import algorithms, columns, compiling, direct, norm, winograd
+from minidl.kernels.cpu import algorithms, columns, compiling, direct, linear, norm, winograd
 from minidl.rng import Key
 
 TWINS = cpu.__all__
@@ -324,6 +324,32 @@ def test_matrix_product(sizes, dtype):
     into = np.full((m, n), np.nan, dtype)
     assert cpu.matmul(a, b, into) is into
     np.testing.assert_allclose(into, a @ b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture
+def small_is_thin(monkeypatch):
+    """Small products take the way of large ones with few columns or few terms."""
+    monkeypatch.setattr(linear, "ALONE", 0)
+    monkeypatch.setattr(linear, "MANY", 0)
+
+
+@pytest.mark.usefixtures("shared", "small_is_thin")
+@given(st.integers(1, 40), st.integers(1, 600), st.integers(1, 16), st.sampled_from("km"), dtypes)
+def test_thin_matrix_product(m, long, few, axis, dtype):
+    k, n = (few, long) if axis == "k" else (long, few)
+    agree("matmul", numbers((m, k), dtype, 1), numbers((k, n), dtype, 2), tolerance=1e-4)
+    agree("matmul", numbers((k, m), dtype, 1).T[::-1], numbers((n, k), dtype, 2).T, tolerance=1e-4)
+    into = np.full((m, n), np.nan, dtype)
+    assert cpu.matmul(numbers((m, k), dtype, 1), numbers((k, n), dtype, 2), into) is into
+    assert np.isfinite(into).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.usefixtures("small_is_thin")
+def test_thin_products_let_nan_and_infinity_through(value):
+    a, b = np.ones((20, 50), np.float32), np.ones((50, 3), np.float32)
+    a[7, 30] = value
+    np.testing.assert_array_equal(cpu.matmul(a, b), a @ b)
 
 
 @pytest.mark.usefixtures("shared")

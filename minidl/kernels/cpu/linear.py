@@ -1,8 +1,14 @@
-"""Matrix products on our own threads, each a share of the rows or columns of the result."""
+"""Matrix products on our own threads, each a share of the rows or columns of the result.
+
+BLAS copies both matrices into blocks first. Where one of them is a few columns or rows (the last layer of a
+classifier) this takes longer than the product, which is made by the tile of `microkernel` then.
+"""
 
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 
@@ -10,8 +16,11 @@ from ...backend import Array
 from .. import reference
 from ..threads import split
 from .compiling import delivered, folding, jit, ready
+from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
 
 ALONE = 2**18  # multiplications up to which BLAS keeps to one thread by itself
+FEW, MANY = 16, 2**22  # columns or rows of a thin matrix, and multiplications from which the tile is faster
+TERMS = 256  # that are summed up in one go, for precision
 
 
 @jit
@@ -50,8 +59,51 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
         return np.matmul(a, b, out=into)
     out = np.empty((m, n), a.dtype) if into is None else into
     nanoseconds = m * k * n / 50
-    if m >= n:
+    if min(k, n) <= FEW and m * k * n >= MANY and ready(a, out) and out.flags.c_contiguous:
+        _thin_product(a, b, out)
+    elif m >= n:
         split(lambda i, j: np.matmul(a[i:j], b, out=out[i:j]), m, nanoseconds, True)
     else:
         split(lambda i, j: np.matmul(a, b[:, i:j], out=out[:, i:j]), n, nanoseconds, True)
     return out
+
+
+@jit
+def _tiles(a, step, places, depth, b, zeros, edge, y):
+    """y = a b by tiles of rows and columns; `a` is an address, `places` are its rows', `step` leads along them."""
+    m, n = y.shape
+    size, one = y.itemsize, y.dtype.type(1)
+    narrow, wide = NARROW // size, WIDE // size
+    rows = NARROW_ROWS if n <= narrow else WIDE_ROWS
+    for k in range(0, depth, TERMS):
+        seen, terms = a + k * step * size, min(TERMS, depth - k)
+        for p in range(0, m, rows):
+            target, at = y[p:] if p + rows <= m else edge, places[p:].ctypes.data
+            for first in range(0, n, wide):
+                width, factors, c = min(n - first, wide), b[k, first:].ctypes.data, target[0, first:].ctypes.data
+                start, start_step = (c, n) if k else (zeros.ctypes.data, 0)
+                if n <= narrow:
+                    narrow_tile(y, seen, at, 0, step, 1, terms, factors, n, start, start_step, one, c, n, width)
+                else:
+                    wide_tile(y, seen, at, 0, step, 1, terms, factors, n, start, start_step, one, c, n, width)
+    y[m - m % rows :] = edge[: m % rows]
+
+
+@lru_cache(maxsize=256)
+def _rows(count: int, step: int) -> Array:
+    """Where the rows of a matrix begin; then zeros, to fill the last tile."""
+    return np.concatenate([np.arange(count) * step, np.zeros(NARROW_ROWS, int)])
+
+
+def _thin_product(a: Array, b: Array, y: Array) -> None:
+    """Write a (M, K) times b (K, N) to y, where K or N is small; `a` may be transposed, or any view."""
+    (m, k), n = a.shape, b.shape[1]
+    b, zeros = np.ascontiguousarray(b), np.zeros(WIDE // y.itemsize, y.dtype)
+    to_row, step = (stride // y.itemsize for stride in a.strides)
+    places = _rows(m, to_row)
+
+    def share(i: int, j: int) -> None:
+        edge = np.empty((NARROW_ROWS, n), y.dtype)
+        _tiles(a.ctypes.data, step, places[i : j + NARROW_ROWS], k, b, zeros, edge, y[i:j])
+
+    split(share, m, (m * n + k * (m + n)) / 20 + m * k * n / 100)
