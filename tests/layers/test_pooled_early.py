@@ -78,7 +78,17 @@ def test_a_quarter_of_the_numbers(sizes):
         lambda: model().freeze(batch_norm="batch").train(),
         lambda: model().freeze(batch_norm="update").train(),
     ],
-    ids="negative zero nan average subclass falling training frozen-batch frozen-update".split(),
+    ids=[
+        "negative",
+        "zero",
+        "nan",
+        "average",
+        "subclass",
+        "falling",
+        "training",
+        "frozen-batch",
+        "frozen-update",
+    ],
 )
 def test_where_order_may_change_layers_stay(kept_in_place, sizes):
     made = kept_in_place()
