@@ -51,7 +51,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
     image, window = numbers(128, 26, 26, 32), ((2, 2), (2, 2), ((0, 0), (0, 0)))
     pooled, where = reference.max_pool(image, (13, 13), *window)
     rows, gamma, beta = image.reshape(-1, 32), numbers(32), numbers(32)
-    _, mean, inverse_std, _ = reference.batch_norm(rows, gamma, beta, 1e-5)
+    _, mean, inverse_std = reference.batch_norm(rows, gamma, beta, 1e-5)
     small, labels = numbers(128, 100), rng.integers(0, 10, 128)
     flat, key = [np.abs(numbers(1_000_000)) for _ in range(4)], Key(0, "benchmark")
     mask, one = reference.dropout(pooled, 0.5, key)[1], np.ones_like(gamma)
@@ -69,6 +69,8 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         rows=rows,
         gamma=gamma,
         beta=beta,
+        mean=mean.copy(),
+        var=mean.copy(),
         small=small,
         a=a,
         m=m,
@@ -90,11 +92,10 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "max_pool": ("max_pool", (image, (13, 13), *window), t and (lambda: f.max_pool2d(t.image, 2))),
         "max_pool_grad": ("max_pool_grad", (pooled, where, image.shape, *window), None),
         "batch_norm": (
-            "batch_norm", (rows, gamma, beta, 1e-5),
-            t and (lambda: f.batch_norm(t.rows, None, None, t.gamma, t.beta, training=True)),
+            "batch_norm", (rows, gamma, beta, 1e-5, (mean.copy(), mean.copy()), 0.1),
+            t and (lambda: f.batch_norm(t.rows, t.mean, t.var, t.gamma, t.beta, training=True)),
         ),
         "batch_norm_grad": ("batch_norm_grad", (rows.copy(), rows, mean, inverse_std, one, (None, None), True), None),
-        "update_running": ("update_running", (mean.copy(), mean.copy(), mean, mean, 0.1, len(rows)), None),
         "leaky_relu": ("leaky_relu", (image, 0.01), t and (lambda: f.leaky_relu(t.image))),
         "leaky_relu_grad": ("leaky_relu_grad", (image.copy(), image, 0.0, True), None),
         "bias_activation_grad": ("bias_activation_grad", (rows.copy(), rows, 0.0, None, True), None),

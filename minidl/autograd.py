@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
@@ -92,10 +93,10 @@ class Tensor(Operators):
             self.version += 1
         return self.version
 
-    shape = property(lambda self: self._data.shape, doc="Lengths of the axes.")
-    ndim = property(lambda self: self._data.ndim, doc="Number of axes.")
-    size = property(lambda self: self._data.size, doc="Number of elements.")
-    dtype = property(lambda self: self._data.dtype, doc="Type of the elements.")
+    shape = property(attrgetter("_data.shape"), doc="Lengths of the axes.")
+    ndim = property(attrgetter("_data.ndim"), doc="Number of axes.")
+    size = property(attrgetter("_data.size"), doc="Number of elements.")
+    dtype = property(attrgetter("_data.dtype"), doc="Type of the elements.")
     device = property(lambda self: device_of(self._data), doc="'cpu' or 'cuda:N'.")
 
     def numpy(self) -> np.ndarray:
@@ -189,14 +190,16 @@ class Function:
 
     def __call__(self, *inputs: Any) -> Tensor:
         """Apply the operation to tensors, arrays or Python numbers."""
-        arrays = [x._data if isinstance(x, Tensor) else array_of(x) for x in inputs]
+        arrays, needs_grad, record = [], [], grad_enabled()
+        for x in inputs:
+            tensor = isinstance(x, Tensor)
+            arrays.append(x._data if tensor else array_of(x))
+            needs_grad.append(record and tensor and x.requires_grad)
         xp = self.xp = common_module(type(self).__name__, arrays)
-        self.kernels = kernels.of(xp)
-        record = grad_enabled()
-        self.needs_grad = tuple([record and isinstance(x, Tensor) and x.requires_grad for x in inputs])
+        self.kernels, self.needs_grad = kernels.of(xp), tuple(needs_grad)
         y = self.forward(*arrays)
         out = Tensor(y if type(y) is np.ndarray else xp.asarray(y))
-        if True in self.needs_grad:
+        if True in needs_grad:
             out.requires_grad, out.creator = True, self
             kept, saved, sources = set(map(id, vars(self).values())), [], []
             for tensor in (*inputs, out):
@@ -223,7 +226,9 @@ class Function:
         """Refuse to go backward through an array that was changed since ``forward``."""
         for ref, version in self.saved:
             tensor = ref()
-            if tensor is not None and tensor.refresh_version() != version:
+            if tensor is None or (tensor._seen is None and tensor.version == version):
+                continue
+            if tensor.refresh_version() != version:
                 raise RuntimeError(
                     f"{type(self).__name__}.backward needs the values of shape {tensor.shape} that forward "
                     f"saw (version {version}), but they were changed since (version {tensor.version}); "

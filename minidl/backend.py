@@ -113,7 +113,10 @@ def to_numpy(array: Array) -> np.ndarray:
 
 def common_module(op: str, arrays: Sequence[Any]) -> ModuleType:
     """The array module of all `arrays` (numbers count as neither); DeviceError if they are mixed."""
-    if all([type(array) is np.ndarray for array in arrays]):
+    for array in arrays:
+        if type(array) is not np.ndarray:
+            break
+    else:
         return np
     found: ModuleType | None = None
     place = ""

@@ -6,6 +6,8 @@ from operator import attrgetter
 from sys import getrefcount
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .backend import Array
 from .kernels.reference import sum_to_shape
 
@@ -52,7 +54,7 @@ def _visit(node: Function, pending: dict[Function, Array]) -> None:
         watch(node, arrived, grads)
     for x, needed, g in zip(node.inputs, node.needs_grad, grads, strict=True):
         if needed and g is not None:
-            g = node.xp.asarray(g)
+            g = g if type(g) is np.ndarray else node.xp.asarray(g)
             g = g if g.shape == x.shape else sum_to_shape(g, x.shape)
             _deliver(x, g if g.dtype == x.dtype else g.astype(x.dtype), pending)
 

@@ -12,7 +12,7 @@ import ctypes
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -118,6 +118,14 @@ def split(
         with blas:
             return [work(0, count)]
     return [work(0, count)]
+
+
+def split_arrays(loop: Callable[..., Any], arrays: Sequence[Any], nanoseconds: float) -> None:
+    """``loop(*shares)`` over equal shares of arrays of one length; small ones are not cut at all."""
+    if nanoseconds < 2 * GRAIN:
+        loop(*arrays)
+    else:
+        split(lambda i, j: loop(*[a[i:j] for a in arrays]), len(arrays[0]), nanoseconds)
 
 
 def _share(work: Callable[[int, int], Result], edges: list[int]) -> list[Result]:

@@ -31,9 +31,8 @@ class BatchNorm(Function):
                 f"use a larger batch, fit(drop_last=True) if the last one is short, or model.eval()"
             )
         rows, gamma, beta = map(self.kernels.widened, (rows, gamma, beta))
-        y, self.mean, self.inverse_std, var = self.kernels.batch_norm(rows, gamma, beta, self.eps)
-        if self.averages is not None:
-            self.kernels.update_running(*self.averages, self.mean, var, self.momentum, len(rows))
+        rest = self.eps, self.averages, self.momentum
+        y, self.mean, self.inverse_std = self.kernels.batch_norm(rows, gamma, beta, *rest)
         self.x, self.gamma = x, gamma
         return self.kernels.narrowed(y, x).reshape(x.shape)
 

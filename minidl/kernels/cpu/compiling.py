@@ -49,9 +49,10 @@ event.register("numba:compile", _Notice())
 def ready(*arrays: Array) -> bool:
     """Whether the twins handle these dtypes: all float32 or all float64."""
     first = arrays[0].dtype
-    if first != SINGLE and first != DOUBLE:
-        return False
-    return all([a.dtype == first for a in arrays[1:]])
+    for array in arrays:
+        if array.dtype is not first and array.dtype != first:  # most are the very same object
+            return False
+    return first is SINGLE or first is DOUBLE or first in (SINGLE, DOUBLE)
 
 
 def to_change(array: Array, overwrite: bool) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...backend import Array
 from .. import reference
-from ..threads import split
+from ..threads import split, split_arrays
 from .compiling import delivered, folding, jit, ready, to_change
 
 LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
@@ -51,8 +51,8 @@ def leaky_relu_grad(dy: Array, y: Array, slope: float, overwrite: bool = False) 
 
 def _map(loop: Any, result: Array, *arrays: Array, cost: float = 0.5) -> Array:
     """``loop(*flat arrays, flat result)`` over shares of arrays of one shape."""
-    flat, out = [np.ascontiguousarray(a).reshape(-1) for a in arrays], result.reshape(-1)
-    split(lambda i, j: loop(*[a[i:j] for a in flat], out[i:j]), out.size, cost * out.size)
+    flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
+    split_arrays(loop, [*flat, result.reshape(-1)], cost * result.size)
     return result
 
 

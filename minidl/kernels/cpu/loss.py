@@ -10,7 +10,7 @@ import numpy as np
 
 from ...backend import Array
 from .. import reference
-from ..threads import split
+from ..threads import split_arrays
 from .compiling import jit, ready
 
 
@@ -45,7 +45,7 @@ def cross_entropy(x: Array, labels: Array, divisor: int | None = None) -> tuple[
         return reference.cross_entropy(x, labels, divisor)
     x, labels = np.ascontiguousarray(x), np.ascontiguousarray(labels)
     losses, p = np.empty(len(x), x.dtype), np.empty_like(x)
-    split(lambda i, j: _cross_entropy(x[i:j], labels[i:j], losses[i:j], p[i:j]), len(x), 8.0 * x.size)
+    split_arrays(_cross_entropy, (x, labels, losses, p), 8.0 * x.size)
     return losses if divisor is None else losses.sum() / divisor, p
 
 
@@ -54,5 +54,5 @@ def cross_entropy_grad(p: Array, labels: Array, dlosses: Array, divisor: int = 1
         return reference.cross_entropy_grad(p, labels, dlosses, divisor)
     p, labels, dlosses = (np.ascontiguousarray(a) for a in (p, labels, dlosses / divisor))
     dx = np.empty_like(p)
-    split(lambda i, j: _cross_entropy_grad(p[i:j], labels[i:j], dlosses[i:j], dx[i:j]), len(p), 1.0 * p.size)
+    split_arrays(_cross_entropy_grad, (p, labels, dlosses, dx), 1.0 * p.size)
     return dx

@@ -10,7 +10,7 @@ from numba.extending import register_jitable
 from ...backend import Array
 from ...rng import Key, keep_threshold, philox_start
 from .. import reference
-from ..threads import split
+from ..threads import split, split_arrays
 from .compiling import jit, ready, to_change
 
 LANES = 128  # blocks of Philox computed side by side: each loop over them becomes vector code
@@ -87,6 +87,6 @@ def dropout_grad(dy: Array, mask: Array, keep: float, overwrite: bool = False) -
     if not ready(dy) or not keep:
         return reference.dropout_grad(dy, mask, keep, overwrite)
     dx, scale = to_change(dy, overwrite), dy.dtype.type(1 / keep)
-    out, kept = dx.reshape(-1), mask.reshape(-1)
-    split(lambda i, j: _dropout_grad(kept[i:j], out[i:j], scale), out.size, 0.5 * out.size)
+    arrays = mask.reshape(-1), dx.reshape(-1)
+    split_arrays(lambda kept, g: _dropout_grad(kept, g, scale), arrays, 0.5 * dx.size)
     return dx

@@ -71,13 +71,16 @@ def _normalise_grad(x, mean, scale, mean_dy, slope, g):
 
 
 @jit
-def _finish(x, shift, total, squares, eps, mean, inverse_std, var):
-    """From sums to statistics."""
+def _finish(count, shift, total, squares, eps, mean, inverse_std, running_mean, running_var, momentum):
+    """From sums to statistics, and the averages towards those."""
     for j in range(shift.size):
-        offset = total[j] / len(x)
+        offset = total[j] / count
+        var = max(squares[j] / count - offset * offset, 0.0)
         mean[j] = shift[j] + offset
-        var[j] = max(squares[j] / len(x) - offset * offset, 0.0)
-        inverse_std[j] = 1 / math.sqrt(var[j] + eps)
+        inverse_std[j] = 1 / math.sqrt(var + eps)
+        if running_mean.size:
+            running_mean[j] += momentum * (mean[j] - running_mean[j])
+            running_var[j] += momentum * (var * count / (count - 1) - running_var[j])
 
 
 @jit
@@ -94,12 +97,12 @@ def _shift(x, shift):
 
 
 @jit
-def _in_one_piece(x, gamma, beta, eps, y, mean, inverse_std, var):
+def _in_one_piece(x, gamma, beta, eps, y, mean, inverse_std, running_mean, running_var, momentum):
     c = x.shape[1]
     shift, total, squares = np.empty(c, x.dtype), np.zeros(c), np.zeros(c)
     _shift(x, shift)
     _moments(x, shift, total, squares)
-    _finish(x, shift, total, squares, eps, mean, inverse_std, var)
+    _finish(len(x), shift, total, squares, eps, mean, inverse_std, running_mean, running_var, momentum)
     _normalise(x, mean, gamma * inverse_std, beta, y)
 
 
@@ -120,15 +123,23 @@ def _finish_grad(m, total, products, inverse_std, dgamma, dbeta):
         dgamma[j] = products[j] * inverse_std[j]
 
 
-def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array]:
-    if not ready(x, gamma, beta):
-        return reference.batch_norm(x, gamma, beta, eps)
+def batch_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    eps: float,
+    averages: tuple[Array, Array] | None = None,
+    momentum: float = 0.0,
+) -> tuple[Array, Array, Array]:
+    if not ready(x, gamma, beta, *(averages or ())):
+        return reference.batch_norm(x, gamma, beta, eps, averages, momentum)
     x, y = np.ascontiguousarray(x), np.empty(x.shape, x.dtype)
     gamma, beta = np.ascontiguousarray(gamma), np.ascontiguousarray(beta)
-    mean, inverse_std, var = np.empty((3, x.shape[1]), x.dtype)
+    mean, inverse_std = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
+    statistics = mean, inverse_std, *(averages or (mean[:0], mean[:0])), momentum
     if x.size < SMALL:
-        _in_one_piece(x, gamma, beta, eps, y, mean, inverse_std, var)
-        return y, mean, inverse_std, var
+        _in_one_piece(x, gamma, beta, eps, y, *statistics)
+        return y, mean, inverse_std
     shift, k = np.empty_like(mean), folding(*x.shape)
     _shift(x, shift)
     wide, out, wide_shift = x.reshape(-1, k * len(shift)), y.reshape(-1, k * len(shift)), np.tile(shift, k)
@@ -139,27 +150,10 @@ def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, 
         return total
 
     total: Any = sum(split(sums, len(wide), 0.5 * x.size))
-    _finish(x, shift, *total.reshape(2, k, -1).sum(axis=1), eps, mean, inverse_std, var)
+    _finish(len(x), shift, *total.reshape(2, k, -1).sum(axis=1), eps, *statistics)
     columns = [np.tile(a, k) for a in (mean, gamma * inverse_std, beta)]
     split(lambda i, j: _normalise(wide[i:j], *columns, out[i:j]), len(wide), 0.5 * x.size)
-    return y, mean, inverse_std, var
-
-
-@jit
-def _update_running(running_mean, running_var, mean, var, momentum, unbiased):
-    for j in range(mean.size):
-        running_mean[j] += momentum * (mean[j] - running_mean[j])
-        running_var[j] += momentum * (var[j] * unbiased - running_var[j])
-
-
-def update_running(
-    running_mean: Array, running_var: Array, mean: Array, var: Array, momentum: float, count: int
-) -> None:
-    if not ready(running_mean, running_var, mean, var):
-        reference.update_running(running_mean, running_var, mean, var, momentum, count)
-        return
-    number = mean.dtype.type
-    _update_running(running_mean, running_var, mean, var, number(momentum), number(count / (count - 1)))
+    return y, mean, inverse_std
 
 
 def normalise(x: Array, mean: Array, scale: Array, beta: Array) -> Array:

@@ -8,7 +8,7 @@ import math
 
 from ...backend import Array
 from .. import reference
-from ..threads import split
+from ..threads import split_arrays
 from .compiling import jit, ready
 
 
@@ -46,10 +46,10 @@ def sgd_step(
         return
     number = p.dtype.type
     if velocity is None:
-        split(lambda i, j: _sgd(p[i:j], g[i:j], number(lr), number(decay)), p.size, 0.5 * p.size)
+        split_arrays(lambda p, g: _sgd(p, g, number(lr), number(decay)), (p, g), 0.5 * p.size)
         return
     rates = number(lr), number(momentum), number(decay), nesterov
-    split(lambda i, j: _momentum(p[i:j], g[i:j], velocity[i:j], *rates), p.size, 0.7 * p.size)
+    split_arrays(lambda *arrays: _momentum(*arrays, *rates), (p, g, velocity), 0.7 * p.size)
 
 
 def adam_step(
@@ -72,5 +72,4 @@ def adam_step(
     rate, root = lr / (1 - beta1**step), 1 / (1 - beta2**step) ** 0.5
     rates = (shrink, coupled, beta1, 1 - beta1, beta2, 1 - beta2, rate, root, eps)
     numbers = [p.dtype.type(rate) for rate in rates]
-    arrays = p, g, mean, square
-    split(lambda i, j: _adam(*(a[i:j] for a in arrays), *numbers), p.size, 1.0 * p.size)
+    split_arrays(lambda *arrays: _adam(*arrays, *numbers), (p, g, mean, square), 1.0 * p.size)

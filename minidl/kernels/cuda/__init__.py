@@ -12,7 +12,7 @@ from .elementwise import bias_activation, bias_activation_grad, elu, elu_grad, l
 from .linear import matmul, sum_rows
 from .loss import add_to_average, cross_entropy, cross_entropy_grad
 from .masks import dropout, dropout_grad
-from .norm import batch_norm, batch_norm_grad, normalise, update_running
+from .norm import batch_norm, batch_norm_grad, normalise
 from .optim import adam_step, rmsprop_step, sgd_step
 from .pool import max_pool, max_pool_grad
 
@@ -20,5 +20,5 @@ __all__ = [
     "adam_step", "add_to_average", "batch_norm", "batch_norm_grad", "bias_activation", "bias_activation_grad", "conv2d",
     "conv2d_grad_input", "conv2d_grad_weight", "cross_entropy", "cross_entropy_grad", "dropout", "dropout_grad", "elu", "elu_grad",
     "leaky_relu", "leaky_relu_grad", "matmul", "max_pool", "max_pool_grad", "next_batch", "normalise", "rmsprop_step", "sgd_step",
-    "sum_rows", "update_running",
+    "sum_rows",
 ]  # fmt: skip

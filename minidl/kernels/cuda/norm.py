@@ -1,4 +1,4 @@
-"""Batch normalisation: one launch for the statistics, one for the rest, each way."""
+"""Batch normalisation: one launch for the statistics, one for the rest, each way; one for running averages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ from .. import reference
 from .launching import contiguous, launch_column_sums, launch_each, ready
 
 
-def batch_norm(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array]:
+def batch_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    eps: float,
+    averages: tuple[Array, Array] | None = None,
+    momentum: float = 0.0,
+) -> tuple[Array, Array, Array]:
     if not ready(x, gamma, beta):
-        return reference.batch_norm(x, gamma, beta, eps)
+        return reference.batch_norm(x, gamma, beta, eps, averages, momentum)
     x, gamma, beta = contiguous(x, gamma, beta)
     y, (mean, inverse_std, var) = cupy.empty(x.shape, x.dtype), cupy.empty((3, x.shape[1]), x.dtype)
     launch_column_sums("columns.moments", 2, *x.shape, x, mean, inverse_std, var, np.float64(eps), T=x.dtype)
     _normalise(x, mean, gamma, inverse_std, beta, y)
-    return y, mean, inverse_std, var
+    if averages is not None:
+        _update_running(*averages, mean, var, momentum, len(x))
+    return y, mean, inverse_std
 
 
 def normalise(x: Array, mean: Array, scale: Array, beta: Array) -> Array:
@@ -55,7 +64,7 @@ def batch_norm_grad(
     return dx, dgamma, dbeta
 
 
-def update_running(
+def _update_running(
     running_mean: Array, running_var: Array, mean: Array, var: Array, momentum: float, count: int
 ) -> None:
     arrays = running_mean, running_var, mean, var
