@@ -87,9 +87,12 @@ def _mismatch(op: str, fix: str, arguments: dict[str, tuple[str, Any]]) -> Shape
 
 def pair(value: int | Pair, what: str, at_least: int = 1) -> Pair:
     """`value` as two integers; one integer stands for both axes."""
+    if type(value) is tuple and len(value) == 2:  # the usual case, and the quickest to see
+        first, second = value
+        if type(first) is type(second) is int and first >= at_least <= second:
+            return value
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    plain = [type(v) for v in both] == [int, int]  # the usual case, and the quickest to see
-    whole = plain or (len(both) == 2 and all(isinstance(v, (int, np.integer)) for v in both))
+    whole = len(both) == 2 and all(isinstance(v, (int, np.integer)) for v in both)
     if not whole or min(both) < at_least:
         raise ShapeError(f"{what} must be an integer >= {at_least} or two of them, got {value!r}")
     return (int(both[0]), int(both[1]))

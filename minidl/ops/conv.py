@@ -11,6 +11,8 @@ from ..backend import Array
 from ..shapes import ALGORITHMS, WINOGRAD, Pads, Pair, ShapeError, bind, pair, window_output, window_pads
 from .activation import fused_slope
 
+ALL = [(slice(None), slice(None))]  # channels and filters, if there is one group
+
 
 class Conv2D(Function):
     """y[n, oy, ox, f] = sum over ky, kx, c of x[n, oy s + ky d, ox s + kx d, c] w[ky, kx, c, f]  + b[f]
@@ -75,6 +77,8 @@ class Conv2D(Function):
 
     def _groups(self) -> list[tuple[slice, slice]]:
         """(channels, filters) of each group."""
+        if self.groups == 1:
+            return ALL
         c, f = self.w.shape[2], self.w.shape[3] // self.groups
         return [(slice(i * c, (i + 1) * c), slice(i * f, (i + 1) * f)) for i in range(self.groups)]
 

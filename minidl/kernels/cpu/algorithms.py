@@ -18,6 +18,7 @@ possible; ``ops.conv2d(..., algorithm=)`` does for one call.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from ...shapes import ALGORITHMS, WINOGRAD, Pair
 from .microkernel import NARROW_ROWS
@@ -39,6 +40,13 @@ def choose(
         algorithm = os.environ.get("MINIDL_CONV", "auto")
         if algorithm not in ALGORITHMS:
             raise ValueError(f"MINIDL_CONV must be one of {', '.join(ALGORITHMS)}, got {algorithm!r}")
+    return _choose(algorithm, result, weight, out, strides, dilation)
+
+
+@lru_cache(maxsize=1024)
+def _choose(
+    algorithm: str, result: int, weight: tuple[int, ...], out: Pair, strides: Pair, dilation: Pair
+) -> str:
     side, channels = weight[0], weight[2:]
     possible = {"im2col"}
     if dilation == (1, 1) and out[0] * out[1] >= NARROW_ROWS:
