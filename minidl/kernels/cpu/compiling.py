@@ -25,6 +25,7 @@ jit: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"co
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 SMALL = 100_000  # numbers for which one call in one thread is the fastest
+WORTH_FOLDING = 10_000  # numbers whose rows are worth the time to fold and unfold them
 
 
 class _Notice(event.Listener):
@@ -63,7 +64,7 @@ def to_change(array: Array, overwrite: bool) -> Array:
 def folding(rows: int, columns: int) -> int:
     """How many rows to take as one longer row, so that inner loops over few columns are worth their start."""
     k = 1
-    while rows * columns >= SMALL and columns * k < 64 and rows % (2 * k) == 0:
+    while rows * columns >= WORTH_FOLDING and columns * k < 64 and rows % (2 * k) == 0:
         k *= 2
     return k
 
