@@ -28,7 +28,7 @@ def run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
         if node.freed:
             raise RuntimeError("backward() through a graph already freed; use backward(retain_graph=True)")
         nodes.add(node)
-        stack.extend([x.creator for x in node.inputs if x is not None])
+        stack.extend([x.creator for x in node.inputs if x is not None and x.creator is not None])
     pending: dict[Function, Array] = {}
     _deliver(root, grad, pending)
     for node in sorted(nodes, key=attrgetter("order"), reverse=True):

@@ -6,7 +6,9 @@ out), KH KW kernel, OH OW output, I features in, O features out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ class ShapeError(ValueError):
     """Shapes do not fit: the message names the symbol, both values and the fix."""
 
 
-def bind(op: str, fix: str = "", **arguments: tuple[str, Any]) -> dict[str, int]:
+def bind(op: str, fix: str = "", **arguments: tuple[str, Any]) -> Mapping[str, int]:
     """Check shapes against symbolic ones, such as ``x=("N I", x), w=("I O", w)``.
 
     Parameters
@@ -37,7 +39,7 @@ def bind(op: str, fix: str = "", **arguments: tuple[str, Any]) -> dict[str, int]
 
     Returns
     -------
-    dict
+    mapping
         The value of each symbol.
 
     Raises
@@ -50,11 +52,11 @@ def bind(op: str, fix: str = "", **arguments: tuple[str, Any]) -> dict[str, int]
     )
     if sizes is None:
         raise _mismatch(op, fix, arguments)
-    return dict(sizes)
+    return sizes
 
 
 @lru_cache(maxsize=1024)  # a training step asks the same again
-def _sizes(arguments: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, int] | None:
+def _sizes(arguments: tuple[tuple[str, tuple[int, ...]], ...]) -> Mapping[str, int] | None:
     """The value of each symbol; None if the shapes do not fit."""
     sizes: dict[str, int] = {}
     for symbols, shape in arguments:
@@ -64,7 +66,7 @@ def _sizes(arguments: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, int]
         for symbol, size in zip(expected, shape, strict=True):
             if sizes.setdefault(symbol, size) != size or (symbol.isdigit() and int(symbol) != size):
                 return None
-    return sizes
+    return MappingProxyType(sizes)
 
 
 def _mismatch(op: str, fix: str, arguments: dict[str, tuple[str, Any]]) -> ShapeError:

@@ -30,17 +30,21 @@ class LeakyReLU(Function):
 
 
 class ELU(Function):
-    """y = x if x > 0 else alpha (e^x - 1)        dx = dy (1 if x > 0 else y + alpha)"""
+    """y = x if x > 0 else alpha (e^x - 1)        dx = dy (1 if x > 0 else y + alpha)
+
+    With alpha >= 0 the sign of y is that of x, so y is all that backward needs.
+    """
 
     def __init__(self, alpha: float):
         self.alpha = alpha
 
     def forward(self, x: Array) -> Array:
-        self.x, self.y = x, self.kernels.elu(x, self.alpha)
+        self.y = self.kernels.elu(x, self.alpha)
+        self.sign = self.y if self.alpha >= 0 else x
         return self.y
 
     def backward(self, dy: Array) -> Array:
-        return self.kernels.elu_grad(dy, self.x, self.y, self.alpha, self.may_overwrite)
+        return self.kernels.elu_grad(dy, self.sign, self.y, self.alpha, self.may_overwrite)
 
 
 class GELU(Function):

@@ -108,9 +108,14 @@ def batch_norm(
     as in PyTorch. Keras accumulates the biased one.
     """
     x = x if isinstance(x, Tensor) else Tensor(x)
-    axes = "N H W C" if x.ndim == 4 else "N C"
-    averages = {"running_mean": ("C", running_mean), "running_var": ("C", running_var)}
-    bind("batch_norm", "", x=(axes, x), gamma=("C", gamma), beta=("C", beta), **averages)
+    bind(
+        "batch_norm",
+        x=("N H W C" if x.ndim == 4 else "N C", x),
+        gamma=("C", gamma),
+        beta=("C", beta),
+        running_mean=("C", running_mean),
+        running_var=("C", running_var),
+    )
     given = None if running_mean is None or running_var is None else (running_mean, running_var)
     if training:
         return BatchNorm(eps, momentum, given)(x, gamma, beta)

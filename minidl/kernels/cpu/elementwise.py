@@ -14,6 +14,7 @@ from .. import reference
 from ..threads import split, split_arrays
 from .compiling import delivered, folding, jit, ready, to_change
 
+PIECE = 1024  # numbers at a time
 LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 
 
@@ -67,22 +68,25 @@ def _elu(x, y, alpha):
 
 
 @jit
-def _elu_single(x, y, bits, alpha):
-    """float32, so that the loop becomes vector code: e^v - 1 = 2^n (e^r - 1) + 2^n - 1, |r| <= ln(2) / 2."""
+def _elu_single(x, y, alpha):
+    """float32, so that the loops become vector code: e^v - 1 = 2^n (e^r - 1) + 2^n - 1, |r| <= ln(2) / 2."""
     half, one = np.float32(0.5), np.float32(1)
-    for j in range(x.size):  # 2^n, by writing n into the exponent
-        v = min(max(x[j], np.float32(-87)), np.float32(0))
-        bits[j] = (np.int32(np.floor(v * LOG2_E + half)) + np.int32(127)) << np.int32(23)
+    bits = np.empty(PIECE, np.int32)
     power = bits.view(np.float32)
-    for j in range(x.size):
-        v = min(max(x[j], np.float32(-87)), np.float32(0))
-        n = np.floor(v * LOG2_E + half)
-        r = v - n * LN2_HIGH - n * LN2_LOW
-        p = np.float32(1 / 720) + r * np.float32(1 / 5040)
-        p = np.float32(1 / 24) + r * (np.float32(1 / 120) + r * p)
-        p = r + r * r * (half + r * (np.float32(1 / 6) + r * p))
-        negative = alpha * (power[j] * p + (power[j] - one))
-        y[j] = negative if x[j] <= 0 else x[j]
+    for start in range(0, x.size, PIECE):
+        piece, result = x[start : start + PIECE], y[start : start + PIECE]
+        for j in range(piece.size):  # 2^n, by writing n into the exponent
+            v = min(max(piece[j], np.float32(-87)), np.float32(0))
+            bits[j] = (np.int32(np.floor(v * LOG2_E + half)) + np.int32(127)) << np.int32(23)
+        for j in range(result.size):
+            v = min(max(piece[j], np.float32(-87)), np.float32(0))
+            n = np.floor(v * LOG2_E + half)
+            r = v - n * LN2_HIGH - n * LN2_LOW
+            p = np.float32(1 / 720) + r * np.float32(1 / 5040)
+            p = np.float32(1 / 24) + r * (np.float32(1 / 120) + r * p)
+            p = r + r * r * (half + r * (np.float32(1 / 6) + r * p))
+            negative = alpha * (power[j] * p + (power[j] - one))
+            result[j] = negative if piece[j] <= 0 else piece[j]
 
 
 @jit
@@ -97,7 +101,7 @@ def elu(x: Array, alpha: float) -> Array:
     y = np.empty(x.shape, x.dtype)
     if x.dtype == np.float64:
         return _map(lambda x, y: _elu(x, y, alpha), y, x, cost=10)
-    return _map(lambda x, y: _elu_single(x, y, np.empty(x.size, np.int32), np.float32(alpha)), y, x, cost=2)
+    return _map(lambda x, y: _elu_single(x, y, np.float32(alpha)), y, x, cost=2)
 
 
 def elu_grad(dy: Array, x: Array, y: Array, alpha: float, overwrite: bool = False) -> Array:
