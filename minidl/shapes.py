@@ -110,6 +110,13 @@ def window_pads(
     rule, PyTorch's ceil_mode). An integer or (vertical, horizontal) pads both sides alike;
     ((top, bottom), (left, right)) is taken as it is.
     """
+    find = _remembered_pads if type(padding) in (str, int) else _window_pads
+    return find(padding, size, kernel, strides, dilation, op)
+
+
+def _window_pads(
+    padding: str | int | Pair | Pads, size: Pair, kernel: Pair, strides: Pair, dilation: Pair, op: str
+) -> Pads:
     if padding == "valid":
         return ((0, 0), (0, 0))
     if padding == "same":
@@ -132,6 +139,9 @@ def window_pads(
         raise ShapeError(f"{op}: padding must be one integer or two sides, got {padding!r}")
     vertical, horizontal = (pair(side, f"{op}: padding", at_least=0) for side in sides)
     return (vertical, horizontal)
+
+
+_remembered_pads = lru_cache(maxsize=1024)(_window_pads)
 
 
 @lru_cache(maxsize=1024)

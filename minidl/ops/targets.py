@@ -120,7 +120,9 @@ class Targets:
     def _check_range(self, flat: Array, counts: Array | bool) -> None:
         if self.xp is not np:  # on a GPU the check would make the host wait
             return
-        if counts is True and flat.size and flat.min() >= 0 and flat.max() < self.classes:
+        if (
+            counts is True and flat.size and flat.view(np.uint64).max() < self.classes
+        ):  # negative ones are huge
             return
         wrong = ((flat < 0) | (flat >= self.classes)) & counts
         if wrong.any():
