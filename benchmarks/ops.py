@@ -57,6 +57,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
     mask, one = reference.dropout(pooled, 0.5, key)[1], np.ones_like(gamma)
     a, m = numbers(2048, 784), numbers(784, 1024)
     features, head = numbers(2048, 4096), numbers(4096, 10)
+    digits, hidden = numbers(128, 784), numbers(784, 100)
     t = _in_torch(
         x=x,
         w=w,
@@ -76,6 +77,8 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         m=m,
         features=features,
         head=head,
+        digits=digits,
+        hidden=hidden,
     )
     f = functional if torch else None
     return {
@@ -105,6 +108,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "dropout_grad": ("dropout_grad", (pooled.copy(), mask, 0.5, True), None),
         "cross_entropy": ("cross_entropy", (small[:, :10], labels), None),
         "matmul": ("matmul", (a, m), t and (lambda: t.a @ t.m)),
+        "matmul, a small one": ("matmul", (digits, hidden), t and (lambda: t.digits @ t.hidden)),
         "matmul with 10 columns": ("matmul", (features, head), t and (lambda: t.features @ t.head)),
         "matmul with 10 terms": ("matmul", (features @ head, head.T), None),
         "sum_rows": ("sum_rows", (rows,), t and (lambda: t.rows.sum(0))),

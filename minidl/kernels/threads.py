@@ -16,11 +16,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import numpy as np
 import threadpoolctl
 
 Result = TypeVar("Result")
 
 GRAIN = 120_000.0  # nanoseconds of work below which handing it to another thread does not pay
+SHARED = np.zeros(1, np.int64)  # how often work was shared: who waits by spinning makes room when it changes
 
 
 class _Blas:
@@ -29,6 +31,7 @@ class _Blas:
     def __init__(self) -> None:
         found = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
         self._libraries = [_Library(*_accessors(library)) for library in found]
+        self._handles = [library.dynlib for library in found if library.internal_api == "openblas"]
         self._lock = threading.Lock()
         self._users = 0
 
@@ -36,6 +39,13 @@ class _Blas:
         """How many BLAS would use if it were alone."""
         with self._lock:
             return max([x.before if self._users else x.count() for x in self._libraries], default=1)
+
+    def addresses(self, *names: str) -> list[int]:
+        """Where OpenBLAS's functions of these names begin; none if it is not there, or has not all of them."""
+        for handle in self._handles:
+            if all(hasattr(handle, name) for name in names):
+                return [ctypes.cast(getattr(handle, name), ctypes.c_void_p).value or 0 for name in names]
+        return []
 
     def __enter__(self) -> None:
         with self._lock:
@@ -112,6 +122,7 @@ def split(
     if nanoseconds >= 2 * GRAIN:
         parts = min(thread_count(), count, int(nanoseconds / GRAIN))
     if parts > 1:
+        SHARED[0] += 1
         with blas:
             return _share(work, [count * i // parts for i in range(parts + 1)])
     if products:

@@ -14,7 +14,8 @@ import numpy as np
 
 from ...backend import Array
 from .. import reference
-from ..threads import split
+from ..threads import GRAIN, split
+from . import partner
 from .compiling import delivered, folding, jit, ready
 from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
 
@@ -59,6 +60,8 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
         return np.matmul(a, b, out=into)
     out = np.empty((m, n), a.dtype) if into is None else into
     nanoseconds = m * k * n / 50
+    if nanoseconds < 2 * GRAIN and partner.multiply(a, b, out):
+        return out
     if min(k, n) <= FEW and m * k * n >= MANY and ready(a, out) and out.flags.c_contiguous:
         _thin_product(a, b, out)
     elif m >= n:

@@ -1,0 +1,180 @@
+"""Products that two threads halve: right in every order of memory, and equal whoever was in time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.drawn import compare, dtypes
+
+pytest.importorskip("numba", reason="the partner needs Numba: pip install 'minidl[fast]'")
+from minidl.kernels import threads
+from minidl.kernels.cpu import linear, partner
+
+pytestmark = pytest.mark.skipif(
+    not partner._products, reason="NumPy has another BLAS than that of its wheels"
+)
+
+
+def matrix(rows, columns, dtype, order, seed):
+    """By rows, by columns, or a part of something wider."""
+    x = np.random.default_rng(seed).normal(size=(rows, columns + 3)).astype(dtype)
+    return {"rows": np.ascontiguousarray(x[:, 3:]), "columns": np.asfortranarray(x[:, 3:]), "part": x[:, 3:]}[
+        order
+    ]
+
+
+def product(a, b):
+    out = np.full((len(a), b.shape[1]), np.nan, a.dtype)
+    assert partner.multiply(a, b, out)
+    return out
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """A partner of the test's own, and two threads on any machine."""
+    monkeypatch.setattr(partner, "_partner", partner._Partner())
+    monkeypatch.setattr(partner, "thread_count", lambda: 2)
+    return partner._partner
+
+
+orders = st.sampled_from(["rows", "columns", "part"])
+
+
+@given(st.integers(32, 90), st.integers(1, 60), st.integers(1, 60), dtypes, orders, orders)
+def test_any_order_of_memory(m, k, n, dtype, first, second):
+    a, b = matrix(m, k, dtype, first, 1), matrix(k, n, dtype, second, 2)
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    compare(product(a, b), expected.astype(dtype), 1e-4 if dtype == np.float32 else None)
+
+
+A, B = matrix(128, 100, np.float32, "rows", 1), matrix(100, 90, np.float32, "columns", 2)
+
+
+def alone(mate):
+    mate.busy.acquire()  # by another thread of the user
+
+
+def asleep(mate):
+    assert not mate.awake
+
+
+def spinning(mate):
+    product(A, B)
+    while mate.thread is None or not mate.awake:
+        time.sleep(0)
+
+
+def late(mate):
+    mate.awake = True  # but nobody looks into the mail, so the half is taken back
+
+
+@pytest.mark.parametrize("state", [alone, asleep, spinning, late])
+def test_the_same_bits_whoever_computes(state, fresh):
+    state(fresh)
+    expected = np.concatenate([np.ascontiguousarray(A[:64]) @ B, A[64:] @ B])
+    for _ in range(50):
+        np.testing.assert_array_equal(product(A, B), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_partner_computes_the_lower_half(fresh, dtype):
+    a, b, out = A.astype(dtype), B.astype(dtype), np.zeros((128, 90), dtype)
+    assert partner._multiply(fresh.mail, partner._products[out.dtype], a, b, out, False)
+    expected = out.copy()
+    out[:] = np.nan
+    fresh.mail[0] = partner.POSTED
+    fresh.wake()
+    end = time.monotonic() + 20
+    while fresh.mail[0] != partner.DONE and time.monotonic() < end:
+        time.sleep(0.001)
+    np.testing.assert_array_equal(out[64:], expected[64:])
+    assert np.isnan(out[:64]).all()
+
+
+def test_it_goes_to_sleep(fresh):
+    product(A, B)
+    end = time.monotonic() + 20
+    while fresh.awake and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not fresh.awake
+    spent = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - spent < 0.1
+    product(A, B)
+    assert fresh.awake  # woken for the next one
+
+
+def test_it_makes_room_for_shared_work(fresh, monkeypatch):
+    monkeypatch.setattr(partner, "PATIENCE", 2**60)
+    product(A, B)
+    while not fresh.awake or fresh.thread is None:
+        time.sleep(0)
+    time.sleep(0.05)
+    assert fresh.awake
+    threads.SHARED[0] += 1
+    end = time.monotonic() + 20
+    while fresh.awake and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not fresh.awake
+
+
+def test_one_thread_is_not_given_a_partner(fresh, monkeypatch):
+    monkeypatch.setattr(partner, "thread_count", lambda: 1)
+    product(A, B)
+    assert fresh.thread is None
+
+
+def test_several_threads_of_the_user():
+    expected, wrong = product(A, B), []
+
+    def work():
+        wrong.extend(i for i in range(500) if not np.array_equal(product(A, B), expected))
+
+    users = [threading.Thread(target=work) for _ in range(3)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert not wrong
+
+
+def _child(queue):
+    queue.put([product(A, B) for _ in range(20)][-1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_after_a_fork():
+    expected = product(A, B)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_child, args=(queue,))
+    child.start()
+    np.testing.assert_array_equal(queue.get(timeout=60), expected)
+    child.join(20)
+    np.testing.assert_array_equal(product(A, B), expected)
+
+
+@pytest.mark.parametrize(
+    "a",
+    [A[:, ::2], A[::-1, :50], A[:20, :50], A[:, :50].astype(np.float16), np.ones((64, 50), np.int64)],
+    ids=["every-other", "backward", "few-rows", "float16", "integers"],
+)
+def test_what_is_not_for_two(a):
+    out = np.empty((len(a), 90), a.dtype)
+    assert not partner.multiply(a, B[:50].astype(a.dtype), out)
+
+
+@given(st.sampled_from([(128, 784, 100), (100, 128, 100), (33, 100, 100)]), dtypes)
+def test_matmul_takes_this_way(sizes, dtype):
+    m, k, n = sizes
+    a, b = matrix(m, k, dtype, "rows", 1), matrix(k, n, dtype, "rows", 2)
+    np.testing.assert_array_equal(linear.matmul(a, b), product(a, b))
