@@ -41,7 +41,7 @@ def product(a, b):
 def fresh(monkeypatch):
     """A partner of the test's own, and two threads on any machine."""
     monkeypatch.setattr(partner, "_partner", partner._Partner())
-    monkeypatch.setattr(partner, "thread_count", lambda: 2)
+    monkeypatch.setattr(threads, "thread_count", lambda: 2)
     return partner._partner
 
 
@@ -127,7 +127,7 @@ def test_it_makes_room_for_shared_work(fresh, monkeypatch):
 
 
 def test_one_thread_is_not_given_a_partner(fresh, monkeypatch):
-    monkeypatch.setattr(partner, "thread_count", lambda: 1)
+    monkeypatch.setattr(threads, "thread_count", lambda: 1)
     product(A, B)
     assert fresh.thread is None
 
@@ -171,6 +171,7 @@ def test_after_a_fork():
 def test_what_is_not_for_two(a):
     out = np.empty((len(a), 90), a.dtype)
     assert not partner.multiply(a, B[:50].astype(a.dtype), out)
+    assert not partner.multiply(A, B, np.empty((128, 90)))
 
 
 @given(st.sampled_from([(128, 784, 100), (100, 128, 100), (33, 100, 100)]), dtypes)

@@ -19,7 +19,7 @@ from tests.drawn import compare, dtypes, images, numbers, small
 
 pytest.importorskip("numba", reason="the twins need Numba: pip install 'minidl[fast]'")
 from minidl.kernels import cpu
-from minidl.kernels.cpu import algorithms, columns, compiling, direct, linear, norm, winograd
+from minidl.kernels.cpu import algorithms, columns, compiling, direct, linear, norm, partner, winograd
 from minidl.rng import Key
 
 TWINS = cpu.__all__
@@ -337,6 +337,7 @@ def small_is_thin(monkeypatch):
     """Small products take the way of large ones with few columns or few terms."""
     monkeypatch.setattr(linear, "ALONE", 0)
     monkeypatch.setattr(linear, "MANY", 0)
+    monkeypatch.setattr(partner, "multiply", lambda *arrays: False)
 
 
 @pytest.mark.usefixtures("shared", "small_is_thin")

@@ -1,7 +1,8 @@
 """Matrix products on our own threads, each a share of the rows or columns of the result.
 
 BLAS copies both matrices into blocks first. Where one of them is a few columns or rows (the last layer of a
-classifier) this takes longer than the product, which is made by the tile of `microkernel` then.
+classifier) this takes longer than the product, which is made by the tile of `microkernel` then. Products too small to
+wake a thread for are halved with a `partner`.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -13,8 +14,8 @@ from functools import lru_cache
 import numpy as np
 
 from ...backend import Array
-from .. import reference
-from ..threads import GRAIN, split
+from .. import reference, threads
+from ..threads import split
 from . import partner
 from .compiling import delivered, folding, jit, ready
 from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
@@ -60,7 +61,7 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
         return np.matmul(a, b, out=into)
     out = np.empty((m, n), a.dtype) if into is None else into
     nanoseconds = m * k * n / 50
-    if nanoseconds < 2 * GRAIN and partner.multiply(a, b, out):
+    if nanoseconds < 2 * threads.GRAIN and partner.multiply(a, b, out):
         return out
     if min(k, n) <= FEW and m * k * n >= MANY and ready(a, out) and out.flags.c_contiguous:
         _thin_product(a, b, out)

@@ -21,7 +21,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ...backend import Array
-from ..threads import SHARED, blas, thread_count
+from .. import threads
 from .compiling import DOUBLE, SINGLE, jit
 
 PATIENCE = 1_000_000  # looks into the mail before the partner goes to sleep: half a millisecond
@@ -155,7 +155,7 @@ class _Partner:
         self.bell.acquire()
 
     def wake(self) -> None:
-        if thread_count() < 2:
+        if threads.thread_count() < 2:
             return
         self.awake = True
         if self.thread is None:
@@ -166,7 +166,7 @@ class _Partner:
 
     def _work(self) -> None:
         while True:
-            _serve(self.mail, SHARED, PATIENCE)
+            _serve(self.mail, threads.SHARED, PATIENCE)
             self.awake = False
             if self.mail[0] != POSTED:
                 self.bell.acquire()
@@ -186,21 +186,21 @@ if hasattr(os, "register_at_fork"):
 
 
 # NumPy's own products, if it has the BLAS of its wheels.
-_found = blas.addresses("scipy_cblas_sgemm64_", "scipy_cblas_dgemm64_")
+_found = threads.blas.addresses("scipy_cblas_sgemm64_", "scipy_cblas_dgemm64_")
 _products = dict(zip((SINGLE, DOUBLE), _found, strict=False))
 
 
 def multiply(a: Array, b: Array, out: Array) -> bool:
     """Write a (M, K) times b (K, N), of one dtype, to `out`; False if this is not for two."""
     function = _products.get(a.dtype)
-    if function is None or len(a) < FEWEST_ROWS:
+    if function is None or out.dtype != a.dtype or len(a) < FEWEST_ROWS:
         return False
     partner = _partner
     alone = not partner.busy.acquire(blocking=False)
     mail = np.zeros(SIZE, np.int64) if alone else partner.mail
     try:
         together = partner.awake and not alone
-        with blas:
+        with threads.blas:  # not imported by name: a fork makes another
             done = _multiply(mail, function, a, b, out, together)
         if done and not together and not alone:
             partner.wake()
