@@ -67,9 +67,8 @@ def asleep(mate):
 
 
 def spinning(mate):
-    product(A, B)
-    while mate.thread is None or not mate.awake:
-        time.sleep(0)
+    while not mate.awake:
+        product(A, B)
 
 
 def late(mate):
@@ -114,9 +113,7 @@ def test_it_goes_to_sleep(fresh):
 
 def test_it_makes_room_for_shared_work(fresh, monkeypatch):
     monkeypatch.setattr(partner, "PATIENCE", 2**60)
-    product(A, B)
-    while not fresh.awake or fresh.thread is None:
-        time.sleep(0)
+    spinning(fresh)
     time.sleep(0.05)
     assert fresh.awake
     threads.SHARED[0] += 1
