@@ -129,17 +129,20 @@ def _in_torch(**arrays: np.ndarray) -> Any:
     return argparse.Namespace(**tensors)
 
 
-def milliseconds(functions: list[Callable[[], Any]], rounds: int = 4, calls: int = 5) -> list[float]:
-    """Median time of a call of each, a few calls at a time in turn; a pause lets the threads of the last go to sleep."""
+def milliseconds(
+    functions: list[Callable[[], Any]], rounds: int = 4, calls: int = 5, seconds: float = 0.02
+) -> list[float]:
+    """Median time of a call of each, some calls at a time in turn; a pause lets the threads of the last go to sleep."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
         for function, mine in zip(functions, times, strict=True):
             time.sleep(0.1)
-            for call in range(calls + 1):
+            function()
+            before, end = len(mine), time.perf_counter() + seconds
+            while len(mine) < before + calls or time.perf_counter() < end:
                 start = time.perf_counter()
                 function()
-                if call:
-                    mine.append(1e3 * (time.perf_counter() - start))
+                mine.append(1e3 * (time.perf_counter() - start))
     return [statistics.median(mine) for mine in times]
 
 
