@@ -105,7 +105,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "elu": ("elu", (small, 1.0), t and (lambda: f.elu(t.small))),
         "elu_grad": ("elu_grad", (small, small, small, 1.0), None),
         "dropout": ("dropout", (pooled, 0.5, key), t and (lambda: f.dropout(t.x, 0.5))),
-        "dropout_grad": ("dropout_grad", (pooled.copy(), mask, 0.5, True), None),
+        "dropout_grad": ("dropout_grad", (pooled.copy(), mask, 1.0, True), None),
         "cross_entropy": ("cross_entropy", (small[:, :10], labels), None),
         "matmul": ("matmul", (a, m), t and (lambda: t.a @ t.m)),
         "matmul, a small one": ("matmul", (digits, hidden), t and (lambda: t.digits @ t.hidden)),
