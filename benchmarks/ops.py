@@ -71,7 +71,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         gamma=gamma,
         beta=beta,
         mean=mean.copy(),
-        var=mean.copy(),
+        var=one.copy(),
         small=small,
         a=a,
         m=m,
@@ -95,7 +95,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "max_pool": ("max_pool", (image, (13, 13), *window), t and (lambda: f.max_pool2d(t.image, 2))),
         "max_pool_grad": ("max_pool_grad", (pooled, where, image.shape, *window), None),
         "batch_norm": (
-            "batch_norm", (rows, gamma, beta, 1e-5, (mean.copy(), mean.copy()), 0.1),
+            "batch_norm", (rows, gamma, beta, 1e-5, (mean.copy(), one.copy()), 0.1),
             t and (lambda: f.batch_norm(t.rows, t.mean, t.var, t.gamma, t.beta, training=True)),
         ),
         "batch_norm_grad": ("batch_norm_grad", (rows.copy(), rows, mean, inverse_std, one, (None, None), True), None),

@@ -226,9 +226,7 @@ class Function:
         """Refuse to go backward through an array that was changed since ``forward``."""
         for ref, version in self.saved:
             tensor = ref()
-            if tensor is None or (tensor._seen is None and tensor.version == version):
-                continue
-            if tensor.refresh_version() != version:
+            if tensor is not None and tensor.refresh_version() != version:
                 raise RuntimeError(
                     f"{type(self).__name__}.backward needs the values of shape {tensor.shape} that forward "
                     f"saw (version {version}), but they were changed since (version {tensor.version}); "

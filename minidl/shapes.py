@@ -110,6 +110,7 @@ def window_pads(
     rule, PyTorch's ceil_mode). An integer or (vertical, horizontal) pads both sides alike;
     ((top, bottom), (left, right)) is taken as it is.
     """
+    # Lists and arrays cannot be remembered.
     find = _remembered_pads if type(padding) in (str, int) else _window_pads
     return find(padding, size, kernel, strides, dilation, op)
 

@@ -53,7 +53,7 @@ def ready(*arrays: Array) -> bool:
     for array in arrays:
         if array.dtype is not first and array.dtype != first:  # most are the very same object
             return False
-    return first is SINGLE or first is DOUBLE or first in (SINGLE, DOUBLE)
+    return first in (SINGLE, DOUBLE)
 
 
 def to_change(array: Array, overwrite: bool) -> Array:

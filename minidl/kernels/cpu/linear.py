@@ -84,18 +84,13 @@ def _tiles(a, step, places, depth, b, zeros, edge, y):
         for p in range(0, m, rows):
             target, at = y[p:] if p + rows <= m else edge, places[p:].ctypes.data
             for first in range(0, n, wide):
-                width, factors, c = (
-                    min(n - first, wide),
-                    b[k, first:].ctypes.data,
-                    target[0, first:].ctypes.data,
-                )
-                start, start_step = (c, n) if k else (zeros.ctypes.data, 0)
+                width, rhs = min(n - first, wide), b[k, first:].ctypes.data
+                c = target[0, first:].ctypes.data
+                start, line = (c, n) if k else (zeros.ctypes.data, 0)
                 if n <= narrow:
-                    narrow_tile(
-                        y, seen, at, 0, step, 1, terms, factors, n, start, start_step, one, c, n, width
-                    )
+                    narrow_tile(y, seen, at, 0, step, 1, terms, rhs, n, start, line, one, c, n, width)
                 else:
-                    wide_tile(y, seen, at, 0, step, 1, terms, factors, n, start, start_step, one, c, n, width)
+                    wide_tile(y, seen, at, 0, step, 1, terms, rhs, n, start, line, one, c, n, width)
     y[m - m % rows :] = edge[: m % rows]
 
 

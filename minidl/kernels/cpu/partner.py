@@ -34,6 +34,8 @@ LONG, SHORT = ir.IntType(64), ir.IntType(32)
 
 @intrinsic
 def _look(context, address):
+    """The number there, and what was written before it was put there."""
+
     def generate(context, builder, signature, arguments):
         place = builder.inttoptr(arguments[0], LONG.as_pointer())
         return builder.load_atomic(place, "acquire", 8)
@@ -43,6 +45,8 @@ def _look(context, address):
 
 @intrinsic
 def _put(context, address, value):
+    """Write a number that others look at, after all that was written before."""
+
     def generate(context, builder, signature, arguments):
         place = builder.inttoptr(arguments[0], LONG.as_pointer())
         builder.store_atomic(arguments[1], place, "release", 8)
@@ -114,6 +118,7 @@ def _order(x):
 
 @jit
 def _multiply(mail, function, a, b, c, together):
+    """c = a b by the function at this address, the lower half by whoever is first; False if the orders do not do."""
     (a_order, a_step), (b_order, b_step), (c_order, c_step) = _order(a), _order(b), _order(c)
     if a_order == 0 or b_order == 0 or c_order != PLAIN:
         return False
@@ -136,6 +141,7 @@ def _multiply(mail, function, a, b, c, together):
 
 @jit
 def _serve(mail, shared, patience):
+    """Do what is posted, until nothing was for a while, or other work is shared."""
     state, left, before = mail.ctypes.data, patience, shared[0]
     while left and _look(shared.ctypes.data) == before:
         left -= 1
