@@ -167,6 +167,8 @@ class Function:
         Which inputs need a gradient; costly ones are skipped when nobody asks.
     may_overwrite : bool
         During ``backward``: whether the memory of the incoming gradient may be used for another.
+    retained : bool
+        Whether ``backward`` may come again; if not, what it has used already may be dropped.
     """
 
     xp: ModuleType
@@ -177,6 +179,7 @@ class Function:
     order: int
     freed = False
     may_overwrite = False
+    retained = True
     place = ""  # layer and line of code, noted by detect_anomaly
     # They see every application, and every step back with the gradient that arrived and those that leave.
     watch: ClassVar[Callable[[Function, tuple[Any, ...], Tensor], None] | None] = None

@@ -33,6 +33,7 @@ def run_backward(root: Tensor, grad: Array, retain_graph: bool) -> None:
     _deliver(root, grad, pending)
     for node in sorted(nodes, key=attrgetter("order"), reverse=True):
         if node in pending:
+            node.retained = retain_graph
             _visit(node, pending)
         if not retain_graph:
             node.release()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+PIECE = 2**12  # numbers drawn at a time
 Shape = tuple[int, ...]
 Initializer = Callable[..., np.ndarray]
 
@@ -75,7 +76,12 @@ def get(name: str | Initializer, argument: str = "initializer") -> Initializer:
 
 
 def _uniform(limit: float, shape: Shape, rng: np.random.Generator, dtype: Any) -> np.ndarray:
-    return rng.uniform(-limit, limit, shape).astype(dtype)
+    values = np.empty(shape, dtype)
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, PIECE):  # not all of them in double at once
+        piece = flat[start : start + PIECE]
+        piece[:] = rng.uniform(-limit, limit, piece.size)
+    return values
 
 
 def _truncated_normal(std: float, shape: Shape, rng: np.random.Generator, dtype: Any) -> np.ndarray:

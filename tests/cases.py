@@ -81,6 +81,13 @@ def adaptive(x, height, width):
     return y
 
 
+def pooled_3x3(x):
+    """Largest of each pixel's neighbours and itself."""
+    h, w = x.shape[1:3]
+    framed = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    return np.max([framed[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=0)
+
+
 def leaky(x):
     return np.where(x > 0, x, 0.01 * x)
 
@@ -186,6 +193,10 @@ CASES = [
          ref=lambda x: np.stack([np.stack([x[:, 2 * i : 2 * i + 2, 3 * j : 3 * j + 2].max((1, 2)) for j in range(3 - 1)], 1) for i in range(3)], 1)),
     case("conv2d-relu", lambda *a: ops.conv2d(*a, activation="relu"), PIXELS, (3, 2, 2, 3), (3,), ref=lambda *a: np.maximum(conv2d(*a), 0)),
     case("conv2d-leaky", lambda x, w: ops.conv2d(x, w, activation="leaky_relu"), PIXELS, (3, 2, 2, 3), ref=lambda *a: leaky(conv2d(*a))),
+    case("conv2d-max-pool", lambda *a: ops.conv2d(*a, activation="relu", max_pool=(2, None, 0)), PIXELS, (2, 3, 2, 3), (3,),
+         ref=lambda *a: np.maximum(conv2d(*a), 0).reshape(2, 2, 2, 2, 2, 3).max((2, 4))),
+    case("conv2d-max-pool-only", lambda x, w: ops.conv2d(x, w, groups=2, max_pool=(3, 1, 1)), PIXELS, (2, 3, 1, 4),
+         ref=lambda x, w: pooled_3x3(np.concatenate([conv2d(x[..., i:i + 1], w[..., 2 * i:2 * i + 2]) for i in (0, 1)], -1))),
     case("conv2d-winograd2", lambda x, w, b: ops.conv2d(x, w, b, padding=1, algorithm="winograd2"), PIXELS, (3, 3, 2, 3), (3,),
          ref=lambda *a: conv2d(*a, pads=((1, 1), (1, 1)))),
     case("conv2d-winograd3", lambda x, w, b: ops.conv2d(x, w, b, padding=2, activation="relu", algorithm="winograd3"), PIXELS, (5, 5, 2, 3), (3,),

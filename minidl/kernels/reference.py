@@ -102,6 +102,13 @@ def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:
         array_module(y).maximum(y, slope * y if slope else 0, out=y)
 
 
+def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
+    """Matrix product of x (N, I) and w (I, O), and `bias_activation`."""
+    y = matmul(x, w)
+    bias_activation(y, b, slope)
+    return y
+
+
 def bias_activation_grad(
     dy: Array, y: Array, slope: float, into: Array | None = None, overwrite: bool = False
 ) -> tuple[Array, Array]:

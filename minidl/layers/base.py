@@ -65,8 +65,11 @@ class Layer(Tree):
     def forward(self, *inputs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} must define forward(self, x)")
 
-    def __call__(self, *inputs: Any) -> Any:
-        """Apply the layer. Images as uint8 are divided by 255; other integers become float32."""
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Apply the layer. Images as uint8 are divided by 255; other integers become float32.
+
+        Keyword arguments reach `forward` as they are.
+        """
         tensors = tuple([_floating(x) for x in inputs])
         if not self._path and self._named_at != Tree.structure:
             self._name_descendants()
@@ -76,7 +79,7 @@ class Layer(Tree):
                 self._built, self._input_shapes = True, [x.shape[1:] for x in tensors]
             if self._dtype is not None:
                 tensors = tuple([x if x.dtype == self._dtype else cast(x, self._dtype) for x in tensors])
-            y = self.forward(*tensors)
+            y = self.forward(*tensors, **options)
         except (ValueError, TypeError, MemoryError) as error:
             if not getattr(error, "__notes__", None):
                 hint = "; a smaller batch_size needs less memory" if isinstance(error, MemoryError) else ""

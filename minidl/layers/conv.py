@@ -12,6 +12,7 @@ from ..init import Initializer, fans, get
 from ..shapes import Pads, Pair, ShapeError, pair
 from .activation import split_activation
 from .base import Layer, Parameter
+from .pool import MaxPool2D
 
 
 class Conv2D(Layer):
@@ -84,7 +85,13 @@ class Conv2D(Layer):
         if self.use_bias:
             self.add_parameter("bias", (self.filters,), self._initializers[1], fan_in=fans(shape)[0])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, max_pool: MaxPool2D | None = None) -> Tensor:
+        """With `max_pool`, what that layer makes of the result: see `can_pool`."""
         geometry = self.strides, self.padding, self.dilation, self.groups
-        y = ops.conv2d(x, self.weight, self.bias, *geometry, self._fused)
+        pool = None if max_pool is None else (max_pool.pool_size, max_pool.strides, max_pool.padding)
+        y = ops.conv2d(x, self.weight, self.bias, *geometry, self._fused, max_pool=pool)
         return self._activate(y) if self._activate else y
+
+    def can_pool(self) -> bool:
+        """Whether max pooling can go ahead of the activation, which then is done in the same pass."""
+        return self._activate is None

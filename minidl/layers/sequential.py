@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor, grad_enabled
-from .activation import ReLU
+from ..autograd import Tensor
 from .base import Layer, inference
-from .norm import BatchNorm
-from .pool import MaxPool2D
+from .fusion import steps
 from .tree import Tree
 
 
@@ -74,8 +72,8 @@ class Sequential(Layer):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers if grad_enabled() else _pooled_early(self.layers):
-            x = layer(x)
+        for layer, options in steps(self.layers):
+            x = layer(x, **options)
         return x
 
     def named_children(self) -> Iterator[tuple[str, Layer]]:
@@ -102,26 +100,6 @@ class Sequential(Layer):
     def __repr__(self) -> str:
         inside = "".join(f"{layer!r},\n" for layer in self.layers)
         return f"Sequential(\n{textwrap.indent(inside, '  ')})"
-
-
-def _pooled_early(layers: list[Layer]) -> list[Layer]:
-    """`layers` with max pooling moved ahead of ReLU and batch norm: the same numbers, from a quarter of the work.
-
-    The largest of increasing functions of some numbers is the function of the largest. A backward pass could give
-    the gradient to another one of two numbers that became equal, so this is for inference.
-    """
-    order: list[Layer] = []
-    for layer in layers:
-        place = len(order)
-        if type(layer) is MaxPool2D and layer._watch is None:
-            while place and order[place - 1]._watch is None and _keeps_order(order[place - 1]):
-                place -= 1
-        order.insert(place, layer)
-    return order
-
-
-def _keeps_order(layer: Layer) -> bool:
-    return type(layer) is ReLU or (type(layer) is BatchNorm and layer.keeps_order())
 
 
 def _is_named(item: Any) -> bool:

@@ -10,6 +10,7 @@ from ..autograd import Function, Tensor
 from ..backend import Array
 from ..shapes import ALGORITHMS, WINOGRAD, Pads, Pair, ShapeError, bind, pair, window_output, window_pads
 from .activation import fused_slope
+from .pool import MaxPool2D, max_pool_of
 
 ALL = [(slice(None), slice(None))]  # channels and filters, if there is one group
 
@@ -36,30 +37,43 @@ class Conv2D(Function):
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
         self._check(x, w, b)
-        size, kernel = x.shape[1:3], w.shape[:2]
-        self.pads: Pads = window_pads(self.padding, size, kernel, self.strides, self.dilation, "conv2d")
-        out = window_output(size, kernel, self.strides, self.pads, self.dilation, "conv2d")
-        self.x, self.w, self.has_bias = x, w, b is not None
-        geometry = out, self.strides, self.pads, self.dilation, self.algorithm
-        ys = [
-            self.kernels.conv2d(x[..., c], w[..., f], None if b is None else b[f], self.slope, *geometry)
-            for c, f in self._groups()
-        ]
-        y = ys[0] if self.groups == 1 else self.xp.concatenate(ys, axis=-1)  # (N, OH, OW, F)
+        self.has_bias = b is not None
+        y = self.convolve(x, w, b, self.slope)
         self.y = None if self.slope is None else y
         return y
 
     def backward(self, dy: Array) -> Any:  # (N, OH, OW, F)
-        x, w, xp, kernels, (to_x, to_w, *to_b) = self.x, self.w, self.xp, self.kernels, self.needs_grad
+        g, db = self.before_activation(dy)
+        return self.gradients(g, db)
+
+    def convolve(self, x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
+        size, kernel = x.shape[1:3], w.shape[:2]
+        self.pads: Pads = window_pads(self.padding, size, kernel, self.strides, self.dilation, "conv2d")
+        out = window_output(size, kernel, self.strides, self.pads, self.dilation, "conv2d")
+        self.x, self.w = x, w
+        geometry = out, self.strides, self.pads, self.dilation, self.algorithm
+        ys = [
+            self.kernels.conv2d(x[..., c], w[..., f], None if b is None else b[f], slope, *geometry)
+            for c, f in self._groups()
+        ]
+        return ys[0] if self.groups == 1 else self.xp.concatenate(ys, axis=-1)  # (N, OH, OW, F)
+
+    def before_activation(self, dy: Array) -> tuple[Array, Array | None]:
+        """Gradients with respect to what the activation and the bias were applied to, and to the bias."""
+        rows, to_b = dy.reshape(-1, dy.shape[-1]), any(self.needs_grad[2:])
+        place = self.slot(2) if to_b else None
+        if self.y is None:
+            return dy, self.kernels.sum_rows(rows, place) if to_b else None
+        y = self.y.reshape(rows.shape)
+        if not self.retained:
+            self.y = None  # the gradients to come need memory
+        rows, db = self.kernels.bias_activation_grad(rows, y, self.slope, place, self.may_overwrite)
+        return rows.reshape(dy.shape), db
+
+    def gradients(self, g: Array, db: Array | None) -> Any:
+        x, w, xp, kernels, (to_x, to_w, *_) = self.x, self.w, self.xp, self.kernels, self.needs_grad
         geometry = self.strides, self.pads, self.dilation, self.algorithm
         dx = dw = None
-        rows = dy.reshape(-1, dy.shape[-1])
-        if self.y is None:
-            g, db = dy, kernels.sum_rows(rows, self.slot(2)) if any(to_b) else None
-        else:
-            rest = self.slope, self.slot(2) if any(to_b) else None, self.may_overwrite
-            rows, db = kernels.bias_activation_grad(rows, self.y.reshape(rows.shape), *rest)
-            g = rows.reshape(dy.shape)
         if to_x:
             dxs = [
                 kernels.conv2d_grad_input(g[..., f], w[..., f], x[..., c].shape, *geometry)
@@ -101,6 +115,31 @@ class Conv2D(Function):
             )
 
 
+class PooledConv2D(Conv2D):
+    """y = f(max over each window of (x * w)  + b): the numbers of pooling last, for f and + keep order.
+
+    Bias and activation see the largest pixels only, and all that is kept of the others is which one was largest.
+    """
+
+    def __init__(self, pool: MaxPool2D, *arguments: Any):
+        super().__init__(*arguments)
+        self.pool = pool
+
+    def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
+        self._check(x, w, b)
+        self.has_bias, self.pool.kernels = b is not None, self.kernels
+        largest = self.pool.forward(self.convolve(x, w, None, None))
+        rows = largest.reshape(-1, largest.shape[-1])
+        self.kernels.bias_activation(rows, b, self.slope)
+        y = rows.reshape(largest.shape)
+        self.y = None if self.slope is None else y
+        return y
+
+    def backward(self, dy: Array) -> Any:
+        g, db = self.before_activation(dy)
+        return self.gradients(self.pool.backward(g), db)
+
+
 def conv2d(
     x: Any,
     weight: Any,
@@ -111,6 +150,7 @@ def conv2d(
     groups: int = 1,
     activation: str | None = None,
     algorithm: str = "auto",
+    max_pool: tuple[Any, Any, Any] | None = None,
 ) -> Tensor:
     """Convolution (cross-correlation) of images with filters, and an activation in the same pass.
 
@@ -129,11 +169,13 @@ def conv2d(
     algorithm : "auto", "im2col", "direct", "winograd2", "winograd3" or "winograd4"
         How the compiled kernels compute it (docs/numerics.md). "direct" needs dilation 1, Winograd's strides
         of 1 as well, and filters of 5x5 ("winograd3") or 3x3.
+    max_pool : (pool_size, strides, padding) of `max_pool2d`, optional
+        The result is pooled; the activation is computed afterwards, which takes less time and memory.
 
     Returns
     -------
     Tensor, shape (N, OH, OW, F)
-        OH = (H + top + bottom - (KH - 1) * dilation - 1) // stride + 1.
+        OH = (H + top + bottom - (KH - 1) * dilation - 1) // stride + 1, pooled if `max_pool` is given.
 
     Raises
     ------
@@ -156,5 +198,6 @@ def conv2d(
             f"{np.shape(weight)}, strides {steps}, dilation {spread}; use 'auto'"
         )
     slope = fused_slope("conv2d", activation)
-    op = Conv2D(steps, padding, spread, pair(groups, "conv2d: groups")[0], slope, algorithm)
+    arguments = steps, padding, spread, pair(groups, "conv2d: groups")[0], slope, algorithm
+    op = Conv2D(*arguments) if max_pool is None else PooledConv2D(max_pool_of(*max_pool), *arguments)
     return op(x, weight) if bias is None else op(x, weight, bias)

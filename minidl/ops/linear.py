@@ -45,8 +45,7 @@ class Dense(Function):
         fix = "put Flatten() before it" if x.ndim > 2 else ""
         bind("dense", fix, x=("N I", x), weight=("I O", w), bias=("O", b))
         self.x, self.w, self.has_bias = x, w, b is not None
-        y = self.kernels.matmul(x, w)
-        self.kernels.bias_activation(y, b, self.slope)
+        y = self.kernels.dense(x, w, b, self.slope)
         self.y = None if self.slope is None else y
         return y  # (N, O)
 

@@ -99,8 +99,13 @@ def max_pool2d(
     -----
     Of equal values the first in row order gets the whole gradient, as in PyTorch and TensorFlow.
     """
+    return max_pool_of(pool_size, strides, padding)(x)
+
+
+def max_pool_of(pool_size: int | Pair, strides: int | Pair | None = None, padding: Padding = 0) -> MaxPool2D:
+    """The operation that `max_pool2d` applies."""
     kernel = pair(pool_size, "max_pool2d: pool_size")
-    return MaxPool2D(kernel, kernel if strides is None else pair(strides, "max_pool2d: strides"), padding)(x)
+    return MaxPool2D(kernel, kernel if strides is None else pair(strides, "max_pool2d: strides"), padding)
 
 
 def avg_pool2d(

@@ -167,6 +167,9 @@ def test_matrix_product(cupy, sizes, dtype, seed):
     a, b = numbers((m, k), dtype, seed), numbers((k, n), dtype, seed + 1)
     agree(cupy, "matmul", a, b)
     agree(cupy, "matmul", a, b, np.full((m, n), np.nan, dtype))
+    agree(
+        cupy, "dense", a, b, numbers((n,), dtype, seed + 2) if seed % 2 else None, (None, 0.0, 0.2)[seed % 3]
+    )
 
 
 SHAPES = [

@@ -19,7 +19,17 @@ from tests.drawn import compare, dtypes, images, numbers, small
 
 pytest.importorskip("numba", reason="the twins need Numba: pip install 'minidl[fast]'")
 from minidl.kernels import cpu
-from minidl.kernels.cpu import algorithms, columns, compiling, direct, linear, norm, partner, winograd
+from minidl.kernels.cpu import (
+    algorithms,
+    columns,
+    compiling,
+    direct,
+    direct_image,
+    linear,
+    norm,
+    partner,
+    winograd,
+)
 from minidl.rng import Key
 
 TWINS = cpu.__all__
@@ -118,15 +128,15 @@ def test_winograd(name, data, slope, tiles, many):
         rtol=limit,
         atol=limit * 10,
     )
-    before = winograd.BLOCK_TILES, winograd.MANY_SUMS
-    winograd.BLOCK_TILES, winograd.MANY_SUMS = tiles, many
+    before = winograd.BLOCK_TILES, winograd.BLOCK_NUMBERS, winograd.MANY_SUMS
+    winograd.BLOCK_TILES, winograd.BLOCK_NUMBERS, winograd.MANY_SUMS = tiles, 0, many
     try:
         b = numbers(w.shape[3], x.dtype, 3)
         agree("conv2d", x, w, b, slope, dy.shape[1:3], *geometry, name, tolerance=limit)
         agree("conv2d_grad_input", dy, w, x.shape, *geometry, name, tolerance=limit)
         agree("conv2d_grad_weight", dy, x, w.shape, *geometry, name, tolerance=limit)
     finally:
-        winograd.BLOCK_TILES, winograd.MANY_SUMS = before
+        winograd.BLOCK_TILES, winograd.BLOCK_NUMBERS, winograd.MANY_SUMS = before
 
 
 @pytest.mark.usefixtures("shared")
@@ -161,6 +171,66 @@ def test_direct_gradient_of_the_image_at_its_limits(side, strides, pad):
     agree("conv2d_grad_input", dy, w, x.shape, strides, pads, (1, 1), "direct")
 
 
+@pytest.mark.parametrize("way", [direct_image.turned, direct_image.spread])
+@pytest.mark.usefixtures("shared")
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.tuples(st.integers(4, 20), st.integers(4, 20)),
+    st.tuples(*[st.integers(0, 5)] * 4),
+    st.integers(1, 40),
+    st.integers(1, 20),
+    dtypes,
+)
+def test_both_ways_to_the_gradient_of_the_image(way, kernel, size, pad, channels, filters, dtype):
+    pads = pad[:2], pad[2:]
+    out = window_output(size, kernel, (1, 1), pads, (1, 1), "test") if min(size) >= max(kernel) else (0, 0)
+    w, dy = (
+        numbers((*kernel, channels, filters), dtype, 1),
+        np.ascontiguousarray(numbers((3, *out, filters), dtype, 2)),
+    )
+    dx = np.full((3, *size, channels), np.nan, dtype)
+    if min(out):
+        way(dy, w, pads, dx)
+        compare(dx, reference.conv2d_grad_input(dy, w, dx.shape, (1, 1), pads, (1, 1)), 1e-4)
+
+
+def test_which_way_to_the_gradient_of_the_image():
+    def way(size, c, f, kernel, pad=0, strides=(1, 1)):
+        out = size + 2 * pad - kernel + 1
+        return direct_image.best_way((size, size, c), (kernel, kernel, c, f), (out, out), strides, 4)
+
+    assert way(28, 8, 16, 3) is way(13, 16, 16, 3) is direct_image.turned
+    assert way(28, 16, 16, 3, strides=(2, 2)) is way(28, 16, 100, 3) is None
+    if direct.NARROW_ROWS == 14:  # with the registers that these figures are for
+        assert way(14, 6, 16, 5) is way(15, 6, 16, 5, 2) is direct_image.spread
+
+
+@pytest.mark.usefixtures("shared")
+@given(
+    st.integers(1, 3),
+    st.integers(2, 5),
+    st.integers(1, 8),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.integers(0, 2),
+    dtypes,
+)
+def test_neighbouring_pixels_share_a_vector(channels, kernel, filters, strides, pad, dtype):
+    x, pads = numbers((2, 19, 24, channels), dtype), ((pad, 0), (0, pad))
+    out = window_output((19, 24), (kernel, kernel), strides, pads, (1, 1), "test")
+    w, dy = numbers((kernel, kernel, channels, filters), dtype, 1), numbers((2, *out, filters), dtype, 2)
+    agree("conv2d", x, w, numbers(filters, dtype, 3), 0.1, out, strides, pads, (1, 1), "direct")
+    agree("conv2d_grad_weight", dy, x, w.shape, strides, pads, (1, 1), "direct", tolerance=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "out", "filters", "pixels"),
+    [(3, (28, 28), 8, 2), (3, (28, 28), 6, 2), (3, (28, 28), 5, 2), (3, (9, 9), 3, 3), (1, (28, 28), 8, 1),
+     (3, (28, 27), 8, 1), (3, (5, 5), 1, 1), (3, (28, 28), 16, 1), (3, (28, 28), 40, 1)],
+)  # fmt: skip
+def test_how_many_pixels_share_a_vector(kernel, out, filters, pixels):
+    assert direct.side_by_side(kernel, out, filters, 4) == pixels
+
+
 def test_direct_convolution_of_many_pixels():
     x, dy = numbers((2, 70, 60, 2), np.float32), numbers((2, 68, 58, 5), np.float32, 1)
     agree(
@@ -189,17 +259,20 @@ def test_direct_convolution_of_extreme_numbers(slope):
 def test_the_algorithm_that_was_asked_for_is_taken(monkeypatch):
     """Also where another would be chosen."""
     taken = []
-    for module in (winograd, direct):
-        for job in ("conv2d", "grad_input", "grad_weight"):
+    jobs = "conv2d", "grad_input", "grad_weight"
+    for module, functions in ((winograd, jobs), (direct, ("conv2d", "turned", "grad_weight"))):
+        for job, function in zip(jobs, functions, strict=True):
             note = f"{module.__name__.rpartition('.')[2]} {job}"
-            monkeypatch.setattr(module, job, lambda *a, note=note: taken.append(note))
+            place = direct_image if function == "turned" else module
+            monkeypatch.setattr(place, function, lambda *a, note=note: taken.append(note))
+    direct_image.best_way.cache_clear()
     geometry = (1, 1), ((2, 2), (2, 2)), (1, 1)
     for name, channels in (("winograd3", 3), ("direct", 64)):
         x, w = np.ones((1, 8, 8, channels)), np.ones((5, 5, channels, channels))
         cpu.conv2d(x, w, None, None, (8, 8), *geometry, name)
         cpu.conv2d_grad_input(x, w, x.shape, *geometry, name)
         cpu.conv2d_grad_weight(x, x, w.shape, *geometry, name)
-    jobs = "conv2d", "grad_input", "grad_weight"
+    direct_image.best_way.cache_clear()
     assert taken == [f"{module} {job}" for module in ("winograd", "direct") for job in jobs]
 
 
@@ -330,6 +403,47 @@ def test_matrix_product(sizes, dtype):
     into = np.full((m, n), np.nan, dtype)
     assert cpu.matmul(a, b, into) is into
     np.testing.assert_allclose(into, a @ b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("shared")
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), dtypes)
+def test_low_matrix_times_a_turned_one(m, k, n, dtype):
+    a, b, into = numbers((m, k), dtype, 1), numbers((n, k), dtype, 2).T, np.full((m, n), np.nan, dtype)
+    before, linear.SLOW = linear.SLOW, 0
+    try:
+        agree("matmul", a, b)
+        agree("matmul", a, np.asfortranarray(b))
+        assert cpu.matmul(a, np.asfortranarray(b), into) is into
+    finally:
+        linear.SLOW = before
+    np.testing.assert_allclose(into, a @ b, rtol=1e-4, atol=1e-4)
+
+
+def test_low_matrices_are_turned_around(monkeypatch):
+    seen, product = [], linear.matmul
+    monkeypatch.setattr(
+        linear, "matmul", lambda a, b, into=None: (seen.append(a.shape), product(a, b, into))[1]
+    )
+    for m, turned in ((4, True), (33, False), (1, False)):
+        seen.clear()
+        product(np.ones((m, 120), np.float32), np.ones((400, 120), np.float32).T)
+        assert seen == [(400, 120)] * (turned and m > 1)
+    product(np.ones((4, 120), np.float32), np.ones((120, 400), np.float32))
+    assert seen == []
+
+
+@pytest.mark.usefixtures("shared")
+@given(
+    st.integers(0, 90),
+    st.integers(0, 40),
+    st.integers(1, 40),
+    dtypes,
+    st.booleans(),
+    st.sampled_from([None, 0.0, 0.2]),
+)
+def test_dense(m, k, n, dtype, bias, slope):
+    x, w = numbers((m, k), dtype, 1), numbers((k, n), dtype, 2)
+    agree("dense", x, w, numbers(n, dtype, 3) if bias else None, slope, tolerance=1e-4)
 
 
 @pytest.fixture

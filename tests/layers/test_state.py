@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import minidl as dl
+from minidl import init
 from minidl.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, Parameter, ReLU, Sequential
 
 SHAPE = (5, 5, 2)
@@ -287,6 +288,17 @@ def test_initializers(name, std, limit):
         and abs(weight).max() > 0.95 * limit
     )
     assert weight.std() == pytest.approx(std, rel=0.02) and abs(weight.mean()) < 0.02 * std * 3
+
+
+def test_uniform_numbers_do_not_depend_on_the_pieces_they_are_drawn_in(monkeypatch):
+    drawn = []
+    for piece in (5, init.PIECE, 10**6):
+        monkeypatch.setattr(init, "PIECE", piece)
+        drawn.append(init.glorot_uniform((80, 90), np.random.default_rng(3), np.float32))
+    limit = (6 / 170) ** 0.5
+    expected = np.random.default_rng(3).uniform(-limit, limit, (80, 90)).astype(np.float32)
+    for values in drawn:
+        np.testing.assert_array_equal(values, expected)
 
 
 def test_fan_in_of_convolutions_and_biases():

@@ -10,7 +10,7 @@ from ...backend import Array
 from ...shapes import Pads, Pair
 from .. import reference
 from ..threads import split
-from . import direct, winograd
+from . import direct, direct_image, winograd
 from .algorithms import FILTERS, IMAGE, OUTPUT, choose
 from .columns import Columns
 from .compiling import ready
@@ -67,9 +67,10 @@ def conv2d_grad_input(
         return reference.conv2d_grad_input(dy, w, shape, strides, pads, dilation)
     dy, filters, out = np.ascontiguousarray(dy), w.shape[3], dy.shape[1:3]
     name = choose(algorithm, IMAGE, w.shape, out, strides, dilation)
-    if name == "direct" and direct.has_grad_input(shape[3], filters, shape[1:3], out, strides):
+    way = direct_image.best_way(shape[1:], w.shape, out, strides, dy.itemsize) if name == "direct" else None
+    if way is not None:
         dx = np.empty(shape, dy.dtype)
-        direct.grad_input(dy, w, pads, dx)
+        way(dy, w, pads, dx)
         return dx
     if (tile := winograd.TILES.get(name)) is not None:
         dx = np.empty(shape, dy.dtype)

@@ -1,14 +1,17 @@
 """Convolution without columns: each tile of output pixels and filters is summed up in registers (`microkernel`).
 
-The gradient of the image is a convolution with the filters turned around; that of the filters is a product of
-what each offset sees with the gradient, summed over pixels by the same tile. An image that needs padding is
-copied into a frame of zeros first.
+The gradient of the filters is a product of what each offset sees with the gradient, summed over pixels by the same
+tile; that of the image is in `direct_image`. An image that needs padding is copied into a frame of zeros first.
+
+A vector holds 16 numbers. Where so few filters leave half of it empty, some neighbouring pixels share it: their
+windows side by side are one window, a little wider, with as many times the filters, zero where a pixel does not look.
 """
 
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -20,7 +23,6 @@ from .compiling import delivered, jit, scratch
 from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
 from .winograd_bands import copy_band
 
-MOST_FILTERS = 64  # more make the gradient of the image a good matrix product
 PIXELS = 1024  # that are summed up in one go, for precision
 
 # Images and gradients are lines: (N, H, W * C).
@@ -89,47 +91,56 @@ def _offsets(kernel: Pair, line: int, c: int) -> Array:
     return np.concatenate([inside, np.zeros(NARROW_ROWS, inside.dtype)])
 
 
+@lru_cache(maxsize=256)
+def side_by_side(kw: int, out: Pair, f: int, itemsize: int) -> int:
+    """How many pixels of a line share a vector, each with its `f` filters."""
+    most, (oh, ow) = NARROW // itemsize // f if kw > 1 else 1, out
+    return max([n for n in range(1, most + 1) if ow % n == 0 and oh * ow >= n * NARROW_ROWS], default=1)
+
+
+def _parts(wider: Array, kw: int, stride: int) -> Iterator[Array]:
+    """What each pixel has of the filters (KH, KW + ..., C, pixels, F) that windows side by side share."""
+    return (wider[:, i * stride : i * stride + kw, :, i] for i in range(wider.shape[3]))
+
+
 def conv2d(
     x: Array, w: Array, b: Array | None, slope: float | None, strides: Pair, pads: Pads, y: Array
 ) -> None:
     """Write the convolution of x (N, H, W, C) with w (KH, KW, C, F) to y (N, OH, OW, F)."""
     (n, h, width, c), (_, oh, ow, f), (kh, kw) = x.shape, y.shape, w.shape[:2]
-    flat, out = np.ascontiguousarray(w).reshape(kh, kw * c, f), y.reshape(n, oh * ow, f)
     bias = np.zeros(f, y.dtype) if b is None else np.ascontiguousarray(b)
+    if (some := side_by_side(kw, (oh, ow), f, y.itemsize)) > 1:
+        wider = np.zeros((kh, kw + (some - 1) * strides[1], c, some, f), w.dtype)
+        for part in _parts(wider, kw, strides[1]):
+            part[...] = w
+        w, bias, strides, kw = wider, np.tile(bias, some), (strides[0], some * strides[1]), wider.shape[1]
+        ow, f = ow // some, some * f
+    flat, out = np.ascontiguousarray(w).reshape(kh, kw * c, f), y.reshape(n, oh * ow, f)
     number, lines = y.dtype.type(1 if slope is None else slope), x.reshape(n, h, width * c)
     (top, _), (left, right) = pads
     places = _pixels((oh, ow), strides, (left + width + right) * c, c)
 
     def share(i: int, j: int) -> None:
-        frame = _frame(x, pads)
+        frame = frame_of(x, pads)
         _convolve(lines[i:j], frame, top, left * c, places, flat, bias, number, out[i:j])
 
     split(share, n, 0.01 * y.size * kh * kw * c)
 
 
-def grad_input(dy: Array, w: Array, pads: Pads, dx: Array) -> None:
-    """Write the gradient of the image to dx (N, H, W, C), for strides of 1."""
-    turned = w[::-1, ::-1].swapaxes(2, 3)
-    # Where the padding was more than the filters reach, the frame is smaller than dy, which is cropped.
-    sides = [(k - 1 - first, k - 1 - last) for k, (first, last) in zip(w.shape, pads, strict=False)]
-    conv2d(dy, turned, None, None, (1, 1), (sides[0], sides[1]), dx)
-
-
-def has_grad_input(channels: int, filters: int, size: tuple[int, ...], out: Pair, strides: Pair) -> bool:
-    """Whether `grad_input` can do it, and most of what it reads and computes is neither frame nor empty lanes."""
-    pixels, lanes = size[0] * size[1], NARROW // 4
-    useful = 2 * out[0] * out[1] * channels >= pixels * -(-channels // lanes) * lanes
-    return strides == (1, 1) and useful and filters <= MOST_FILTERS and pixels >= NARROW_ROWS
-
-
 def grad_weight(dy: Array, x: Array, strides: Pair, pads: Pads, dw: Array) -> None:
     """Write the gradient of the filters to dw (KH, KW, C, F)."""
-    (n, h, width, c), (kh, kw, _, f) = x.shape, dw.shape
+    (n, h, width, c), (kh, kw, _, f), (_, oh, ow, _) = x.shape, dw.shape, dy.shape
+    if (some := side_by_side(kw, (oh, ow), f, dw.itemsize)) > 1:
+        wider = np.empty((kh, kw + (some - 1) * strides[1], c, some, f), dw.dtype)
+        pairs = dy.reshape(n, oh, ow // some, some * f)
+        grad_weight(pairs, x, (strides[0], some * strides[1]), pads, wider.reshape(*wider.shape[:3], -1))
+        np.sum(list(_parts(wider, kw, strides[1])), axis=0, out=dw)
+        return
     lines, ((top, _), (left, right)) = x.reshape(n, h, width * c), pads
     offsets = _offsets((kh, kw), (left + width + right) * c, c)
 
     def share(i: int, j: int) -> Array:
-        frame, total = _frame(x, pads), np.zeros((len(offsets), f), x.dtype)
+        frame, total = frame_of(x, pads), np.zeros((len(offsets), f), x.dtype)
         _sum_products(lines[i:j], frame, top, left * c, offsets, dy[i:j], strides[0], strides[1] * c, total)
         return total
 
@@ -137,7 +148,7 @@ def grad_weight(dy: Array, x: Array, strides: Pair, pads: Pads, dw: Array) -> No
     dw.reshape(-1, f)[...] = delivered(parts, 1, dw.dtype, None)[: kh * kw * c]
 
 
-def _frame(x: Array, pads: Pads) -> Array:
+def frame_of(x: Array, pads: Pads) -> Array:
     """This thread's memory for one image with its padding, or none if there is none."""
     _, h, w, c = x.shape
     if pads == ((0, 0), (0, 0)):

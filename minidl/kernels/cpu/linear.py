@@ -1,8 +1,9 @@
 """Matrix products on our own threads, each a share of the rows or columns of the result.
 
 BLAS copies both matrices into blocks first. Where one of them is a few columns or rows (the last layer of a
-classifier) this takes longer than the product, which is made by the tile of `microkernel` then. Products too small to
-wake a thread for are halved with a `partner`.
+classifier) this takes longer than the product, which is made by the tile of `microkernel` then. A few rows times a
+transposed matrix (the gradient of a small batch) take several times as long as the same with both turned around.
+Products too small to wake a thread for are halved with a `partner`.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -18,10 +19,15 @@ from .. import reference, threads
 from ..threads import split
 from . import partner
 from .compiling import delivered, folding, jit, ready
+from .elementwise import activate_rows, bias_activation
 from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
 
 ALONE = 2**18  # multiplications up to which BLAS keeps to one thread by itself
 FEW, MANY = 16, 2**22  # columns or rows of a thin matrix, and multiplications from which the tile is faster
+LOW, SLOW = (
+    32,
+    2**17,
+)  # rows of a low matrix, and multiplications from which BLAS is slow if the other is turned
 TERMS = 256  # that are summed up in one go, for precision
 
 
@@ -57,6 +63,12 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
     if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype:
         return reference.matmul(a, b, into)
     (m, k), n = a.shape, b.shape[1]
+    if 1 < m <= LOW and m * k * n > SLOW and b.flags.f_contiguous and not b.flags.c_contiguous:
+        flipped = matmul(b.T, np.ascontiguousarray(a.T)).T
+        if into is None:
+            return np.ascontiguousarray(flipped)
+        into[...] = flipped
+        return into
     if m * k * n <= ALONE:
         return np.matmul(a, b, out=into)
     out = np.empty((m, n), a.dtype) if into is None else into
@@ -72,6 +84,23 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
     return out
 
 
+def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
+    (m, k), n = x.shape, w.shape[1]
+    nanoseconds, square = m * k * n / 50, min(k, n) > FEW and 2 * m >= n
+    if nanoseconds < 2 * threads.GRAIN or not square or not ready(x, w, w if b is None else b):
+        y = matmul(x, w)
+        bias_activation(y, b, slope)
+        return y
+    y = np.empty((m, n), x.dtype)
+
+    def share(i: int, j: int) -> None:
+        np.matmul(x[i:j], w, out=y[i:j])
+        activate_rows(y[i:j], b, slope)
+
+    split(share, m, nanoseconds, True)
+    return y
+
+
 @jit
 def _tiles(a, step, places, depth, b, zeros, edge, y):
     """y = a b by tiles of rows and columns; `a` is an address, `places` are its rows', `step` leads along them."""
@@ -79,10 +108,12 @@ def _tiles(a, step, places, depth, b, zeros, edge, y):
     size, one = y.itemsize, y.dtype.type(1)
     narrow, wide = NARROW // size, WIDE // size
     rows = NARROW_ROWS if n <= narrow else WIDE_ROWS
-    for k in range(0, depth, TERMS):
-        seen, terms = a + k * step * size, min(TERMS, depth - k)
-        for p in range(0, m, rows):
-            target, at = y[p:] if p + rows <= m else edge, places[p:].ctypes.data
+    for p in range(
+        m - 1 - (m - 1) % rows, -1, -rows
+    ):  # backwards: the last were written last, and are in the cache
+        target, at = y[p:] if p + rows <= m else edge, places[p:].ctypes.data
+        for k in range(0, depth, TERMS):
+            seen, terms = a + k * step * size, min(TERMS, depth - k)
             for first in range(0, n, wide):
                 width, rhs = min(n - first, wide), b[k, first:].ctypes.data
                 c = target[0, first:].ctypes.data

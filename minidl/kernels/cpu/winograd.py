@@ -18,7 +18,10 @@ from . import winograd_3x3, winograd_5x5
 from .compiling import scratch
 from .winograd_bands import SPACING
 
-BLOCK_TILES, BLOCK_CHANNELS = 64, 128  # tiles transformed at once, of so many channels; more of fewer
+BLOCK_TILES, BLOCK_NUMBERS = (
+    96,
+    8192,
+)  # tiles transformed at once; more, if they are fewer numbers of each position
 MANY_SUMS = 2**20  # numbers from which threads add up one filter gradient together, not one each
 
 
@@ -180,7 +183,7 @@ def plain(x: Array, w: Array, pads: Pads, tile: Tile) -> Array:
 
 def _blocks(start: int, stop: int, tx: int, channels: int) -> Any:
     """(first band, last band, tiles) that are transformed at once."""
-    tiles = min(max(BLOCK_TILES, BLOCK_TILES * BLOCK_CHANNELS // channels), SPACING // channels)
+    tiles = min(max(BLOCK_TILES, BLOCK_NUMBERS // channels), SPACING // channels)
     step = max(tiles // tx, 1)
     for first in range(start, stop, step):
         last = min(first + step, stop)

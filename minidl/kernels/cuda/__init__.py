@@ -9,7 +9,7 @@ from ..reference import *  # noqa: F403 - whatever has no twin below
 from .batches import next_batch
 from .conv import conv2d, conv2d_grad_input, conv2d_grad_weight
 from .elementwise import bias_activation, bias_activation_grad, elu, elu_grad, leaky_relu, leaky_relu_grad
-from .linear import matmul, sum_rows
+from .linear import dense, matmul, sum_rows
 from .loss import add_to_average, cross_entropy, cross_entropy_grad
 from .masks import dropout, dropout_grad
 from .norm import batch_norm, batch_norm_grad, normalise
@@ -18,7 +18,7 @@ from .pool import max_pool, max_pool_grad
 
 __all__ = [
     "adam_step", "add_to_average", "batch_norm", "batch_norm_grad", "bias_activation", "bias_activation_grad", "conv2d",
-    "conv2d_grad_input", "conv2d_grad_weight", "cross_entropy", "cross_entropy_grad", "dropout", "dropout_grad", "elu", "elu_grad",
+    "conv2d_grad_input", "conv2d_grad_weight", "cross_entropy", "cross_entropy_grad", "dense", "dropout", "dropout_grad", "elu", "elu_grad",
     "leaky_relu", "leaky_relu_grad", "matmul", "max_pool", "max_pool_grad", "next_batch", "normalise", "rmsprop_step", "sgd_step",
     "sum_rows",
 ]  # fmt: skip

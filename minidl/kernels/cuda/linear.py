@@ -9,6 +9,7 @@ import cupy
 from ...backend import Array
 from .. import reference
 from .blas import multiply, multiply_stacks
+from .elementwise import bias_activation
 from .launching import contiguous, launch_column_sums, ready
 
 
@@ -27,6 +28,12 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
         multiply(contiguous(a)[0].reshape(rows, a.shape[-1]), b, y.reshape(rows, shape[-1]))
     else:
         multiply(a, b, y)
+    return y
+
+
+def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
+    y = matmul(x, w)
+    bias_activation(y, b, slope)
     return y
 
 

@@ -1,0 +1,288 @@
+"""Max pooling goes ahead of what keeps order: nothing but the work may change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minidl as dl
+from minidl.autograd import Function
+from minidl.layers import AvgPool2D, BatchNorm, Conv2D, Layer, LeakyReLU, MaxPool2D, ReLU, Sequential
+from minidl.shapes import ShapeError
+
+
+class Counted(BatchNorm):
+    """A subclass may do anything in `forward`, so it is left where it is."""
+
+
+@pytest.fixture(autouse=True)
+def sizes(monkeypatch):
+    """How many numbers batch norm saw."""
+    seen, forward = [], BatchNorm.forward
+    monkeypatch.setattr(BatchNorm, "forward", lambda self, x: (seen.append(x.size), forward(self, x))[1])
+    return seen
+
+
+def model(pool=None, gamma=(0.5, 2.0, 1e-20), norm=BatchNorm, **window):
+    layers = norm(), ReLU(), pool or MaxPool2D(2, **window)
+    made = Sequential(*layers, input_shape=(6, 6, 3)).eval()
+    rng = np.random.default_rng(0)
+    made[0].gamma.data = np.array(gamma, np.float32)
+    made[0].beta.data = rng.normal(size=3)
+    made[0].running_mean[:], made[0].running_var[:] = rng.normal(size=3), rng.uniform(0.5, 2, 3)
+    return made
+
+
+def outputs(model, x):
+    """(with a graph, without one)."""
+    with dl.no_grad():
+        early = model(x).data
+    return model(x).data, early
+
+
+def image(seed=0, n=2):
+    return np.random.default_rng(seed).normal(size=(n, 6, 6, 3)).astype(np.float32)
+
+
+@given(st.integers(0, 50), st.sampled_from([1, 2, 3]), st.sampled_from(["valid", "same", 1]), st.data())
+def test_bitwise_the_same(seed, strides, padding, data):
+    gamma = data.draw(st.tuples(*[st.floats(-1, 4, width=32)] * 3))
+    kept, early = outputs(model(gamma=gamma, strides=strides, padding=padding), image(seed))
+    np.testing.assert_array_equal(early, kept)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_arrives(value):
+    x = image()
+    x[0, 1, 1] = x[1, 2:4, 2:4] = value
+    kept, early = outputs(model(gamma=(1, 2, 3)), x)
+    np.testing.assert_array_equal(early, kept)
+    assert not np.isfinite(kept).all() or value < 0
+
+
+def test_a_quarter_of_the_numbers(sizes):
+    outputs(model(), image())
+    assert sizes[-2:] == [2 * 3 * 3 * 3, 2 * 6 * 6 * 3]
+
+
+@pytest.mark.parametrize(
+    "kept_in_place",
+    [
+        lambda: model(gamma=(1, -1, 1)),
+        lambda: model(gamma=(1, 0, 1)),
+        lambda: model(gamma=(1, np.nan, 1)),
+        lambda: model(AvgPool2D(2)),
+        lambda: model(norm=Counted),
+        lambda: Sequential(BatchNorm(), LeakyReLU(-2.0), MaxPool2D(2), input_shape=(6, 6, 3)).eval(),
+        lambda: model().train(),
+        lambda: model().freeze(batch_norm="batch").train(),
+        lambda: model().freeze(batch_norm="update").train(),
+    ],
+    ids=[
+        "negative",
+        "zero",
+        "nan",
+        "average",
+        "subclass",
+        "falling",
+        "training",
+        "frozen-batch",
+        "frozen-update",
+    ],
+)
+def test_where_order_may_change_layers_stay(kept_in_place, sizes):
+    made = kept_in_place()
+    sizes.clear()
+    with dl.no_grad():
+        made(image())
+    assert sizes == [2 * 6 * 6 * 3]
+
+
+def test_frozen_batch_norm_in_training_keeps_order(sizes):
+    made = model().freeze().train()
+    sizes.clear()
+    kept, early = outputs(made, image())
+    np.testing.assert_array_equal(early, kept)
+    assert sizes[0] == 2 * 3 * 3 * 3
+
+
+def test_who_watches_a_layer_sees_its_own_output():
+    seen = {}
+    made = model()
+    made[0]._watch = lambda layer, y: seen.setdefault("norm", y.shape)
+    with dl.no_grad():
+        made(image())
+    assert seen == {"norm": (2, 6, 6, 3)}
+
+
+# Between a convolution and its activation, in training too
+
+
+class OneByOne(Layer):
+    """The same layers in a loop of one's own."""
+
+    def __init__(self, layers):
+        self.layers = list(layers)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+@pytest.fixture
+def applied(monkeypatch):
+    """Names of the operations, in the order in which they were applied."""
+    seen = []
+    call = Function.__call__
+    monkeypatch.setattr(
+        Function, "__call__", lambda self, *inputs: (seen.append(type(self).__name__), call(self, *inputs))[1]
+    )
+    return seen
+
+
+def convolutional(*layers, size=12):
+    return Sequential(*layers, input_shape=(size, size, 3)).to(dtype="float64")
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [Conv2D(4, 3, activation="relu"), MaxPool2D(2)],
+        lambda: [Conv2D(4, 3, activation="leaky_relu"), MaxPool2D(3, strides=2, padding=1)],
+        lambda: [Conv2D(4, 3, use_bias=False, padding="same"), MaxPool2D(2, padding="same")],
+        lambda: [
+            Conv2D(6, 3, strides=2, groups=3),
+            MaxPool2D((2, 1)),
+            ReLU(),
+            Conv2D(2, 2),
+            MaxPool2D((1, 2)),
+        ],
+        lambda: [Conv2D(4, 3, activation="relu"), MaxPool2D(2), MaxPool2D(2)],
+        lambda: [
+            Conv2D(2, 5, activation="relu"),
+            MaxPool2D(2),
+            BatchNorm(),
+            Conv2D(2, 3),
+            ReLU(),
+            MaxPool2D(1),
+        ],
+    ],
+)
+def test_results_and_gradients_of_pooling_in_between(layers, applied):
+    made = convolutional(*layers())
+    x = dl.Tensor(np.random.default_rng(1).normal(size=(3, 12, 12, 3)), requires_grad=True)
+    results = []
+    for model in (made, OneByOne(made)):
+        applied.clear()
+        y = model(x)
+        x.grad = None
+        for parameter in made.parameters():
+            parameter.grad = None
+        (y * np.random.default_rng(2).normal(size=y.shape)).sum().backward()
+        results.append([y.data, x.grad, *[parameter.grad for parameter in made.parameters()]])
+        assert ("PooledConv2D" in applied) == (model is made)
+    for got, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
+    with dl.no_grad():
+        made.eval()
+        np.testing.assert_allclose(made(x).data, OneByOne(made)(x).data, rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_not_finite_arrives_through_both():
+    made = convolutional(Conv2D(4, 1, activation="relu"), MaxPool2D(2))
+    x = np.random.default_rng(0).normal(size=(1, 12, 12, 3))
+    x[0, 0, 0], x[0, 5, 5], x[0, 9, 9] = np.nan, np.inf, -np.inf
+    np.testing.assert_array_equal(made(x).data, OneByOne(made)(x).data)
+
+
+class Own(Conv2D):
+    """May do anything in `forward`."""
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [Own(4, 3), MaxPool2D(2)],
+        lambda: [Conv2D(4, 3, activation="tanh"), MaxPool2D(2)],
+        lambda: [Conv2D(4, 3), AvgPool2D(2)],
+        lambda: [Conv2D(4, 3), ReLU(), MaxPool2D(2)],
+    ],
+    ids=["subclass", "tanh", "average", "layer-between"],
+)
+def test_what_is_left_as_it_is(layers, applied):
+    convolutional(*layers())(np.zeros((1, 12, 12, 3)))
+    assert "PooledConv2D" not in applied
+
+
+@pytest.mark.parametrize("watched", [0, 1])
+def test_who_watches_sees_each_layer(watched, applied):
+    made = convolutional(Conv2D(4, 3, activation="relu"), MaxPool2D(2))
+    seen = []
+    made[watched]._watch = lambda layer, y: seen.append(y.shape)
+    made(np.zeros((1, 12, 12, 3)))
+    assert seen == [[(1, 10, 10, 4)], [(1, 5, 5, 4)]][watched]
+    assert "PooledConv2D" not in applied
+
+
+def test_who_watches_operations_sees_each(monkeypatch, applied):
+    made = convolutional(Conv2D(4, 3, activation="relu"), MaxPool2D(2))
+    made(np.zeros((1, 12, 12, 3)))
+    assert applied.count("PooledConv2D") == 1
+    monkeypatch.setattr(Function, "watch", lambda *arguments: None)
+    made(np.zeros((1, 12, 12, 3)))
+    assert applied.count("PooledConv2D") == 1
+
+
+def test_a_change_of_the_result_is_noticed():
+    made = convolutional(Conv2D(4, 3, activation="relu"), MaxPool2D(2))
+    y = made(np.zeros((1, 12, 12, 3)))
+    y.data[...] = 1
+    with pytest.raises(RuntimeError, match="they were changed since"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("layers", [[], [MaxPool2D(2)]], ids=["alone", "pooled"])
+def test_a_retained_graph_is_gone_through_twice(layers):
+    made = convolutional(Conv2D(4, 3, activation="relu"), *layers)
+    loss = made(np.random.default_rng(0).normal(size=(2, 12, 12, 3))).sum()
+    loss.backward(retain_graph=True)
+    once = [parameter.grad.copy() for parameter in made.parameters()]
+    loss.backward()
+    for parameter, grad in zip(made.parameters(), once, strict=True):
+        np.testing.assert_allclose(parameter.grad, 2 * grad, rtol=1e-12)
+
+
+def test_a_result_is_dropped_on_the_way_back(monkeypatch):
+    made, seen = convolutional(Conv2D(4, 3, activation="relu")), []
+    y = made(np.ones((2, 12, 12, 3)))
+    node, gradients = y.creator, y.creator.gradients
+    node.gradients = lambda *arguments: (seen.append(node.y), gradients(*arguments))[1]
+    y.sum().backward()
+    assert seen == [None]
+
+
+def test_less_is_kept_for_the_way_back():
+    made = convolutional(Conv2D(16, 3, activation="relu"), MaxPool2D(2), size=34)
+    y = made(np.zeros((4, 34, 34, 3)))
+    kept = [
+        v for v in (*vars(y.creator).values(), *vars(y.creator.pool).values()) if isinstance(v, np.ndarray)
+    ]
+    assert max(v.nbytes for v in kept) == y.data.nbytes
+
+
+def test_the_first_call_is_layer_by_layer():
+    """So that each knows its shape, and an error names the layer."""
+    made = convolutional(Conv2D(4, 3, activation="relu"), MaxPool2D(2))
+    assert made[1]._input_shapes == [(10, 10, 4)]
+    with pytest.raises(ShapeError) as error:
+        convolutional(Conv2D(4, 3, activation="relu"), MaxPool2D(20))
+    assert "MaxPool2D" in error.value.__notes__[0]
+
+
+def test_a_window_larger_than_the_image_is_refused():
+    made = convolutional(Conv2D(4, 3, activation="relu"), MaxPool2D(6))
+    with pytest.raises(ShapeError, match="max_pool2d"):
+        made(np.zeros((1, 7, 7, 3)))
