@@ -91,6 +91,10 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "conv2d 3x3, 8 to 16": (
             "conv2d", (thin, w8, None, None, (28, 28), *same), t and (lambda: f.conv2d(t.thin, t.w8, padding=1))
         ),
+        "and max_pool": ("conv2d_max_pool", (thin, w8, None, None, (28, 28), *same, "auto", ((14, 14), *window)), None),
+        "image gradient 5x5, 6 to 16": (
+            "conv2d_grad_input", (numbers(128, 10, 10, 16), numbers(5, 5, 6, 16), (128, 14, 14, 6), *ONCE), None
+        ),
         "filter gradient 3x3, 1 to 8": ("conv2d_grad_weight", (numbers(128, 28, 28, 8), numbers(128, 28, 28, 1), (3, 3, 1, 8), *same), None),
         "max_pool": ("max_pool", (image, (13, 13), *window), t and (lambda: f.max_pool2d(t.image, 2))),
         "max_pool_grad": ("max_pool_grad", (pooled, where, image.shape, *window), None),
@@ -109,6 +113,8 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "cross_entropy": ("cross_entropy", (small[:, :10], labels), None),
         "matmul": ("matmul", (a, m), t and (lambda: t.a @ t.m)),
         "matmul, a small one": ("matmul", (digits, hidden), t and (lambda: t.digits @ t.hidden)),
+        "dense": ("dense", (a, m, numbers(1024), 0.0), None),
+        "matmul with 4 rows, turned": ("matmul", (numbers(4, 784), numbers(1024, 784).T), None),
         "matmul with 10 columns": ("matmul", (features, head), t and (lambda: t.features @ t.head)),
         "matmul with 10 terms": ("matmul", (features @ head, head.T), None),
         "sum_rows": ("sum_rows", (rows,), t and (lambda: t.rows.sum(0))),

@@ -46,6 +46,7 @@ WRONG = {
     "activation in an operation": (lambda: ops.dense(np.ones((2, 3)), np.ones((3, 1)), activation="elu"), ValueError, "must be None, relu or leaky_relu, got 'elu'"),
     "algorithm": (lambda: ops.conv2d(X, np.ones((3, 3, 3, 1)), algorithm="fft"), ValueError, "one of auto, im2col, direct, winograd4, winograd2, winograd3, got 'fft'"),
     "algorithm that cannot": (lambda: ops.conv2d(X, np.ones((3, 3, 3, 1)), strides=2, algorithm="winograd4"), ValueError, r"needs 3x3 filters, strides and dilation 1, got weight \(3, 3, 3, 1\), strides \(2, 2\)"),
+    "pooling of groups": (lambda: ops.conv2d(X, np.ones((3, 3, 1, 6)), groups=3, max_pool=(2, None, 0)), ValueError, "max_pool needs groups=1, got groups=3"),
     "padding": (lambda: ops.conv2d(X, np.ones((3, 3, 3, 1)), padding="full"), dl.ShapeError, "'valid', 'same', 'ceil' or integers, got 'full'"),
     "padding of three": (lambda: ops.conv2d(X, np.ones((3, 3, 3, 1)), padding=(1, 1, 1)), dl.ShapeError, r"one integer or two sides, got \(1, 1, 1\)"),
     "stride of zero": (lambda: ops.conv2d(X, np.ones((3, 3, 3, 1)), strides=0), dl.ShapeError, "strides must be an integer >= 1 or two of them, got 0"),

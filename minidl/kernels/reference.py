@@ -19,6 +19,7 @@ from .windows import (  # noqa: F401 - part of the specification
     conv2d,
     conv2d_grad_input,
     conv2d_grad_weight,
+    conv2d_max_pool,
     im2col,
     max_pool,
     max_pool_grad,

@@ -140,6 +140,22 @@ def max_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads) -> tu
     return y, where
 
 
+def conv2d_max_pool(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    slope: float | None,
+    out: Pair,
+    strides: Pair,
+    pads: Pads,
+    dilation: Pair,
+    algorithm: str,
+    pool: tuple[Pair, Pair, Pair, Pads],
+) -> tuple[Array, Array]:
+    """`max_pool` (out, kernel, strides, pads) of `conv2d`."""
+    return max_pool(conv2d(x, w, b, slope, out, strides, pads, dilation, algorithm), *pool)
+
+
 def max_pool_grad(
     dy: Array, where: Array, shape: tuple[int, ...], kernel: Pair, strides: Pair, pads: Pads
 ) -> Array:

@@ -93,5 +93,5 @@ class Conv2D(Layer):
         return self._activate(y) if self._activate else y
 
     def can_pool(self) -> bool:
-        """Whether max pooling can go ahead of the activation, which then is done in the same pass."""
-        return self._activate is None
+        """Whether max pooling can be done in the same pass."""
+        return self._activate is None and self.groups == 1

@@ -1,6 +1,6 @@
-"""Max pooling ahead of what keeps order: the same numbers, from a quarter of the work (docs/adr/0014).
+"""Max pooling with the convolution before it, and ahead of what keeps order: the same numbers from less work.
 
-The largest of increasing functions of some numbers is the function of the largest.
+The largest of increasing functions of some numbers is the function of the largest (docs/adr/0014).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Step = tuple[Layer, dict[str, Any]]  # a layer, and options of its `forward`
 
 def steps(layers: list[Layer]) -> list[Step]:
     """How a chain of layers is computed: one by one if somebody watches."""
-    plan: list[Step] = []
     if Function.watch is not None:
         return [(layer, {}) for layer in layers]
+    plan: list[Step] = []
     for layer in layers if grad_enabled() else pooled_early(layers):
         if plan and _is_free_pool(layer) and layer._built and _can_pool(*plan[-1]):
             plan[-1] = plan[-1][0], {"max_pool": layer}

@@ -36,27 +36,26 @@ class Conv2D(Function):
         self.slope, self.algorithm = slope, algorithm
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
-        self._check(x, w, b)
-        self.has_bias = b is not None
-        y = self.convolve(x, w, b, self.slope)
+        geometry = self.remember(x, w, b)
+        ys = [
+            self.kernels.conv2d(x[..., c], w[..., f], None if b is None else b[f], self.slope, *geometry)
+            for c, f in self._groups()
+        ]
+        y = ys[0] if self.groups == 1 else self.xp.concatenate(ys, axis=-1)  # (N, OH, OW, F)
         self.y = None if self.slope is None else y
         return y
 
-    def backward(self, dy: Array) -> Any:  # (N, OH, OW, F)
-        g, db = self.before_activation(dy)
-        return self.gradients(g, db)
-
-    def convolve(self, x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
+    def remember(self, x: Array, w: Array, b: Array | None) -> tuple[Pair, Pair, Pads, Pair, str]:
+        """Check and keep the inputs; return what the kernels want to know of the windows."""
+        self._check(x, w, b)
         size, kernel = x.shape[1:3], w.shape[:2]
         self.pads: Pads = window_pads(self.padding, size, kernel, self.strides, self.dilation, "conv2d")
         out = window_output(size, kernel, self.strides, self.pads, self.dilation, "conv2d")
-        self.x, self.w = x, w
-        geometry = out, self.strides, self.pads, self.dilation, self.algorithm
-        ys = [
-            self.kernels.conv2d(x[..., c], w[..., f], None if b is None else b[f], slope, *geometry)
-            for c, f in self._groups()
-        ]
-        return ys[0] if self.groups == 1 else self.xp.concatenate(ys, axis=-1)  # (N, OH, OW, F)
+        self.x, self.w, self.has_bias = x, w, b is not None
+        return out, self.strides, self.pads, self.dilation, self.algorithm
+
+    def backward(self, dy: Array) -> Any:  # (N, OH, OW, F)
+        return self.gradients(*self.before_activation(dy))
 
     def before_activation(self, dy: Array) -> tuple[Array, Array | None]:
         """Gradients with respect to what the activation and the bias were applied to, and to the bias."""
@@ -116,9 +115,9 @@ class Conv2D(Function):
 
 
 class PooledConv2D(Conv2D):
-    """y = f(max over each window of (x * w)  + b): the numbers of pooling last, for f and + keep order.
+    """y = max over each window of f(x * w + b)
 
-    Bias and activation see the largest pixels only, and all that is kept of the others is which one was largest.
+    For the gradient of f its results are enough, so all that is kept of the others is that they were not the largest.
     """
 
     def __init__(self, pool: MaxPool2D, *arguments: Any):
@@ -126,13 +125,11 @@ class PooledConv2D(Conv2D):
         self.pool = pool
 
     def forward(self, x: Array, w: Array, b: Array | None = None) -> Array:
-        self._check(x, w, b)
-        self.has_bias, self.pool.kernels = b is not None, self.kernels
-        largest = self.pool.forward(self.convolve(x, w, None, None))
-        rows = largest.reshape(-1, largest.shape[-1])
-        self.kernels.bias_activation(rows, b, self.slope)
-        y = rows.reshape(largest.shape)
-        self.y = None if self.slope is None else y
+        geometry, pool = self.remember(x, w, b), self.pool
+        size = pool.remember_windows_of((len(x), *geometry[0], w.shape[3]))
+        windows = size, pool.kernel, pool.strides, pool.pads
+        y, pool.where = self.kernels.conv2d_max_pool(x, w, b, self.slope, *geometry, windows)
+        self.y, pool.kernels = None if self.slope is None else y, self.kernels
         return y
 
     def backward(self, dy: Array) -> Any:
@@ -170,7 +167,7 @@ def conv2d(
         How the compiled kernels compute it (docs/numerics.md). "direct" needs dilation 1, Winograd's strides
         of 1 as well, and filters of 5x5 ("winograd3") or 3x3.
     max_pool : (pool_size, strides, padding) of `max_pool2d`, optional
-        The result is pooled; the activation is computed afterwards, which takes less time and memory.
+        The result is pooled in the same pass, which takes less memory; needs groups of 1.
 
     Returns
     -------
@@ -199,5 +196,9 @@ def conv2d(
         )
     slope = fused_slope("conv2d", activation)
     arguments = steps, padding, spread, pair(groups, "conv2d: groups")[0], slope, algorithm
+    if max_pool is not None and arguments[3] != 1:
+        raise ValueError(
+            f"conv2d: max_pool needs groups=1, got groups={groups}; use max_pool2d on the result"
+        )
     op = Conv2D(*arguments) if max_pool is None else PooledConv2D(max_pool_of(*max_pool), *arguments)
     return op(x, weight) if bias is None else op(x, weight, bias)

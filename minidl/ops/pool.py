@@ -23,8 +23,11 @@ class Pool(Function):
     def remember_windows(self, x: Array) -> Pair:
         """Keep shape and padding of x; return (OH, OW)."""
         bind(self.name, "images are (N, H, W, C)", x=("N H W C", x))
-        size, once = x.shape[1:3], (1, 1)
-        self.shape = x.shape
+        return self.remember_windows_of(x.shape)
+
+    def remember_windows_of(self, shape: tuple[int, ...]) -> Pair:
+        size, once = (shape[1], shape[2]), (1, 1)
+        self.shape = shape
         self.pads = window_pads(self.padding, size, self.kernel, self.strides, once, self.name)
         for axis, k, pad in zip("HW", self.kernel, self.pads, strict=True):
             if k <= pad[0] or k <= pad[1]:

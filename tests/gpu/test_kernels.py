@@ -60,6 +60,16 @@ def test_convolution(cupy, block, case, filters, bias, slope):
         conv.BLOCK = before
 
 
+def test_convolution_and_pooling(cupy):
+    x, w, b = (
+        numbers((2, 9, 8, 3), np.float32),
+        numbers((3, 3, 3, 4), np.float32, 1),
+        numbers(4, np.float32, 2),
+    )
+    pool = (3, 3), (2, 2), (2, 2), ((0, 0), (0, 0))
+    agree(cupy, "conv2d_max_pool", x, w, b, 0.1, (7, 6), (1, 1), ((0, 0), (0, 0)), (1, 1), "auto", pool)
+
+
 @drawn
 @given(images(pooling=True))
 def test_max_pooling(cupy, case):

@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import minidl as dl
@@ -171,6 +171,37 @@ def test_direct_gradient_of_the_image_at_its_limits(side, strides, pad):
     agree("conv2d_grad_input", dy, w, x.shape, strides, pads, (1, 1), "direct")
 
 
+@pytest.mark.parametrize("block", [1, direct.TO_POOL])
+@pytest.mark.usefixtures("shared")
+@given(
+    images(),
+    st.integers(1, 20),
+    st.booleans(),
+    st.sampled_from([None, 0.0, 0.3]),
+    st.sampled_from(["direct", "im2col", "auto"]),
+    st.tuples(small, small),
+    st.tuples(small, small),
+    st.sampled_from([((0, 0), (0, 0)), ((1, 0), (0, 1))]),
+)
+def test_convolution_and_pooling(block, drawn, filters, bias, slope, name, kernel, steps, sides):
+    x, _, window, strides, pads, dilation = drawn
+    x = numbers((len(x), x.shape[1] + 6, x.shape[2] + 6, x.shape[3]), x.dtype, 4)
+    out = window_output(x.shape[1:3], window, strides, pads, dilation, "test")
+    assume(min(out) >= 3)
+    sides = tuple((min(a, k - 1), min(b, k - 1)) for (a, b), k in zip(sides, kernel, strict=True))
+    pool = window_output(out, kernel, steps, sides, (1, 1), "test"), kernel, steps, sides
+    w, b = numbers((*window, x.shape[3], filters), x.dtype, 1), numbers(filters, x.dtype, 3) if bias else None
+    before, direct.TO_POOL = direct.TO_POOL, block
+    try:
+        y, where = cpu.conv2d_max_pool(x, w, b, slope, out, strides, pads, dilation, name, pool)
+    finally:
+        direct.TO_POOL = before
+    whole = cpu.conv2d(x, w, b, slope, out, strides, pads, dilation, name)
+    for got, expected in zip((y, where), reference.max_pool(whole, *pool), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    compare(y, reference.conv2d_max_pool(x, w, b, slope, out, strides, pads, dilation, name, pool)[0])
+
+
 @pytest.mark.parametrize("way", [direct_image.turned, direct_image.spread])
 @pytest.mark.usefixtures("shared")
 @given(
@@ -322,6 +353,18 @@ def test_max_pooling(drawn):
     agree("max_pool", x, out, kernel, strides, pads)
     y, where = reference.max_pool(x, out, kernel, strides, pads)
     agree("max_pool_grad", numbers(y.shape, x.dtype, 1), where, x.shape, kernel, strides, pads)
+
+
+def test_convolution_and_pooling_by_windows_whose_places_need_more_than_a_byte():
+    x, w = numbers((1, 22, 22, 2), np.float32), numbers((2, 2, 2, 3), np.float32, 1)
+    once, pool = ((1, 1), ((0, 0), (0, 0)), (1, 1)), ((5, 5), (17, 17), (1, 1), ((0, 0), (0, 0)))
+    got, expected = (
+        kernels.conv2d_max_pool(x, w, None, None, (21, 21), *once, "direct", pool)
+        for kernels in (cpu, reference)
+    )
+    compare(got[0], expected[0])
+    np.testing.assert_array_equal(got[1], expected[1])
+    assert expected[1].max() > 255
 
 
 def test_max_pooling_lets_nan_through():

@@ -154,7 +154,7 @@ def convolutional(*layers, size=12):
         lambda: [Conv2D(4, 3, activation="leaky_relu"), MaxPool2D(3, strides=2, padding=1)],
         lambda: [Conv2D(4, 3, use_bias=False, padding="same"), MaxPool2D(2, padding="same")],
         lambda: [
-            Conv2D(6, 3, strides=2, groups=3),
+            Conv2D(6, 3, strides=2, dilation=2),
             MaxPool2D((2, 1)),
             ReLU(),
             Conv2D(2, 2),
@@ -208,9 +208,10 @@ class Own(Conv2D):
         lambda: [Own(4, 3), MaxPool2D(2)],
         lambda: [Conv2D(4, 3, activation="tanh"), MaxPool2D(2)],
         lambda: [Conv2D(4, 3), AvgPool2D(2)],
+        lambda: [Conv2D(6, 3, groups=3), MaxPool2D(2)],
         lambda: [Conv2D(4, 3), ReLU(), MaxPool2D(2)],
     ],
-    ids=["subclass", "tanh", "average", "layer-between"],
+    ids=["subclass", "tanh", "average", "groups", "layer-between"],
 )
 def test_what_is_left_as_it_is(layers, applied):
     convolutional(*layers())(np.zeros((1, 12, 12, 3)))

@@ -5,7 +5,7 @@ from pathlib import Path
 from ..reference import *  # noqa: F403 - whatever has no twin below
 from . import linear
 from .compiling import discard_stale
-from .conv import conv2d, conv2d_grad_input, conv2d_grad_weight
+from .conv import conv2d, conv2d_grad_input, conv2d_grad_weight, conv2d_max_pool
 from .elementwise import (
     bias_activation,
     bias_activation_grad,
@@ -26,6 +26,6 @@ discard_stale(CACHE)
 
 __all__ = [
     "adam_step", "batch_norm", "batch_norm_grad", "bias_activation", "bias_activation_grad", "conv2d",
-    "conv2d_grad_input", "conv2d_grad_weight", "cross_entropy", "cross_entropy_grad", "dense", "dropout", "dropout_grad", "elu", "elu_grad",
+    "conv2d_grad_input", "conv2d_grad_weight", "conv2d_max_pool", "cross_entropy", "cross_entropy_grad", "dense", "dropout", "dropout_grad", "elu", "elu_grad",
     "leaky_relu", "leaky_relu_grad", "matmul", "max_pool", "max_pool_grad", "normalise", "sgd_step", "sum_rows",
 ]  # fmt: skip

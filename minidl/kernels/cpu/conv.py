@@ -15,6 +15,7 @@ from .algorithms import FILTERS, IMAGE, OUTPUT, choose
 from .columns import Columns
 from .compiling import ready
 from .elementwise import activate_rows
+from .pool import empty_results, largest_of, max_pool
 
 
 def conv2d(
@@ -52,6 +53,28 @@ def conv2d(
 
     split(share, len(x), columns.nanoseconds * (1 + filters / 8), products=True)
     return y
+
+
+def conv2d_max_pool(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    slope: float | None,
+    out: Pair,
+    strides: Pair,
+    pads: Pads,
+    dilation: Pair,
+    algorithm: str,
+    pool: tuple[Pair, Pair, Pair, Pads],
+) -> tuple[Array, Array]:
+    size, kernel, steps, pool_pads = pool
+    able = ready(x, w, w if b is None else b) and kernel[0] * kernel[1] <= 256
+    if not able or choose(algorithm, OUTPUT, w.shape, out, strides, dilation) != "direct":
+        return max_pool(conv2d(x, w, b, slope, out, strides, pads, dilation, algorithm), *pool)
+    y, where = empty_results((len(x), *size, w.shape[3]), x.dtype)
+    largest = largest_of(kernel, steps, pool_pads)
+    direct.conv2d_max_pool(np.ascontiguousarray(x), w, b, slope, strides, pads, out, largest, y, where)
+    return y, where
 
 
 def conv2d_grad_input(

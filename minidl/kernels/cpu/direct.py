@@ -11,7 +11,8 @@ windows side by side are one window, a little wider, with as many times the filt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +25,7 @@ from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide
 from .winograd_bands import copy_band
 
 PIXELS = 1024  # that are summed up in one go, for precision
+TO_POOL = 2**18  # bytes of a result that are pooled while they are in the cache
 
 # Images and gradients are lines: (N, H, W * C).
 
@@ -107,24 +109,59 @@ def conv2d(
     x: Array, w: Array, b: Array | None, slope: float | None, strides: Pair, pads: Pads, y: Array
 ) -> None:
     """Write the convolution of x (N, H, W, C) with w (KH, KW, C, F) to y (N, OH, OW, F)."""
-    (n, h, width, c), (_, oh, ow, f), (kh, kw) = x.shape, y.shape, w.shape[:2]
-    bias = np.zeros(f, y.dtype) if b is None else np.ascontiguousarray(b)
-    if (some := side_by_side(kw, (oh, ow), f, y.itemsize)) > 1:
+    convolve, nanoseconds = _plan(x, w, b, slope, strides, pads, y.shape[1:3])
+    split(lambda i, j: convolve(i, j, y[i:j]), len(x), nanoseconds)
+
+
+def conv2d_max_pool(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    slope: float | None,
+    strides: Pair,
+    pads: Pads,
+    out: Pair,
+    pool: Callable[[Array, Array, Array], None],
+    y: Array,
+    where: Array,
+) -> None:
+    """Write what `pool` makes of the convolution's (OH, OW) pixels to y and where, image by image."""
+    convolve, nanoseconds = _plan(x, w, b, slope, strides, pads, out)
+    shape = *out, w.shape[3]
+    some = max(TO_POOL // (math.prod(shape) * x.itemsize), 1)
+
+    def share(start: int, stop: int) -> None:
+        images = np.empty((min(some, stop - start), *shape), x.dtype)
+        for i in range(start, stop, some):
+            j = min(i + some, stop)
+            convolve(i, j, images[: j - i])
+            pool(images[: j - i], y[i:j], where[i:j])
+
+    split(share, len(x), nanoseconds)
+
+
+def _plan(
+    x: Array, w: Array, b: Array | None, slope: float | None, strides: Pair, pads: Pads, out: Pair
+) -> tuple[Callable[[int, int, Array], None], float]:
+    """A function that writes the convolution of images i..j to an array, and the nanoseconds that all would take."""
+    (n, h, width, c), (oh, ow), (kh, kw, _, f) = x.shape, out, w.shape
+    nanoseconds = 0.01 * n * oh * ow * w.size
+    bias = np.zeros(f, x.dtype) if b is None else np.ascontiguousarray(b)
+    if (some := side_by_side(kw, out, f, x.itemsize)) > 1:
         wider = np.zeros((kh, kw + (some - 1) * strides[1], c, some, f), w.dtype)
         for part in _parts(wider, kw, strides[1]):
             part[...] = w
         w, bias, strides, kw = wider, np.tile(bias, some), (strides[0], some * strides[1]), wider.shape[1]
         ow, f = ow // some, some * f
-    flat, out = np.ascontiguousarray(w).reshape(kh, kw * c, f), y.reshape(n, oh * ow, f)
-    number, lines = y.dtype.type(1 if slope is None else slope), x.reshape(n, h, width * c)
-    (top, _), (left, right) = pads
+    flat, lines = np.ascontiguousarray(w).reshape(kh, kw * c, f), x.reshape(n, h, width * c)
+    number, ((top, _), (left, right)) = x.dtype.type(1 if slope is None else slope), pads
     places = _pixels((oh, ow), strides, (left + width + right) * c, c)
 
-    def share(i: int, j: int) -> None:
-        frame = frame_of(x, pads)
-        _convolve(lines[i:j], frame, top, left * c, places, flat, bias, number, out[i:j])
+    def convolve(i: int, j: int, y: Array) -> None:
+        frame, pixels = frame_of(x, pads), y.reshape(j - i, oh * ow, f)
+        _convolve(lines[i:j], frame, top, left * c, places, flat, bias, number, pixels)
 
-    split(share, n, 0.01 * y.size * kh * kw * c)
+    return convolve, nanoseconds
 
 
 def grad_weight(dy: Array, x: Array, strides: Pair, pads: Pads, dw: Array) -> None:

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ...backend import Array
@@ -115,12 +118,23 @@ def max_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads) -> tu
     if not ready(x) or kernel[0] * kernel[1] > 256:
         return reference.max_pool(x, out, kernel, strides, pads)
     x = np.ascontiguousarray(x)
-    y = np.empty((len(x), *out, x.shape[3]), x.dtype)
-    where = np.empty(y.shape, np.uint8)
-    geometry = () if _usual(kernel, strides, pads) else (*kernel, *strides, pads[0][0], pads[1][0])
-    loop = _max_windows if geometry else _max_of_four
-    split(lambda i, j: loop(x[i:j], y[i:j], where[i:j], *geometry), len(x), 0.5 * x.size)
+    y, where = empty_results((len(x), *out, x.shape[3]), x.dtype)
+    pool = largest_of(kernel, strides, pads)
+    split(lambda i, j: pool(x[i:j], y[i:j], where[i:j]), len(x), 0.5 * x.size)
     return y, where
+
+
+def empty_results(shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
+    """Memory for the largest numbers of windows and for their places."""
+    return np.empty(shape, dtype), np.empty(shape, np.uint8)
+
+
+def largest_of(kernel: Pair, strides: Pair, pads: Pads) -> Callable[[Array, Array, Array], None]:
+    """A function that writes the largest number of each window of images, and its place, in this thread alone."""
+    if _usual(kernel, strides, pads):
+        return _max_of_four
+    geometry = *kernel, *strides, pads[0][0], pads[1][0]
+    return lambda x, y, where: _max_windows(x, y, where, *geometry)
 
 
 def max_pool_grad(

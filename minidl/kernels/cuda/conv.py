@@ -17,7 +17,7 @@ from . import implicit
 from .blas import multiply
 from .elementwise import bias_activation
 from .launching import LARGEST, Constants, contiguous, launch_each, ready
-from .pool import geometry
+from .pool import geometry, max_pool
 
 BLOCK = 2**24  # numbers in the columns of one block: what a large device keeps in its cache
 
@@ -86,6 +86,21 @@ def conv2d(
         multiply(columns.read(x, images), flat, rows_of_y[rows])
     bias_activation(rows_of_y, b, slope)
     return y
+
+
+def conv2d_max_pool(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    slope: float | None,
+    out: Pair,
+    strides: Pair,
+    pads: Pads,
+    dilation: Pair,
+    algorithm: str,
+    pool: tuple[Pair, Pair, Pair, Pads],
+) -> tuple[Array, Array]:
+    return max_pool(conv2d(x, w, b, slope, out, strides, pads, dilation, algorithm), *pool)
 
 
 def conv2d_grad_input(
