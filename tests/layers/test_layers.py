@@ -482,6 +482,18 @@ def test_batch_norm_of_one_value_per_channel():
         Sequential(BatchNorm())(np.ones((1, 3), np.float32))
 
 
+def test_keyword_arguments_reach_forward():
+    class Scaled(Layer):
+        def forward(self, x, factor=1.0):
+            return x * factor
+
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(Scaled()(x, factor=3.0).data, 3 * x)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'by'") as error:
+        Scaled(name="mine")(x, by=3.0)
+    assert "mine" in error.value.__notes__[0]
+
+
 def test_forward_must_be_written():
     class Lazy(Layer):
         pass

@@ -24,10 +24,7 @@ from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide
 
 ALONE = 2**18  # multiplications up to which BLAS keeps to one thread by itself
 FEW, MANY = 16, 2**22  # columns or rows of a thin matrix, and multiplications from which the tile is faster
-LOW, SLOW = (
-    32,
-    2**17,
-)  # rows of a low matrix, and multiplications from which BLAS is slow if the other is turned
+LOW, SLOW = 32, 2**17  # rows of a low matrix; multiplications from which BLAS is slow with a transposed one
 TERMS = 256  # that are summed up in one go, for precision
 
 
@@ -86,8 +83,9 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
 
 def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
     (m, k), n = x.shape, w.shape[1]
-    nanoseconds, square = m * k * n / 50, min(k, n) > FEW and 2 * m >= n
-    if nanoseconds < 2 * threads.GRAIN or not square or not ready(x, w, w if b is None else b):
+    nanoseconds = m * k * n / 50
+    large = nanoseconds >= 2 * threads.GRAIN and min(k, n) > FEW
+    if not large or 2 * m < n or not ready(x, w, w if b is None else b):
         y = matmul(x, w)
         bias_activation(y, b, slope)
         return y
@@ -97,7 +95,7 @@ def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
         np.matmul(x[i:j], w, out=y[i:j])
         activate_rows(y[i:j], b, slope)
 
-    split(share, m, nanoseconds, True)
+    split(share, m, nanoseconds, products=True)
     return y
 
 
@@ -108,9 +106,7 @@ def _tiles(a, step, places, depth, b, zeros, edge, y):
     size, one = y.itemsize, y.dtype.type(1)
     narrow, wide = NARROW // size, WIDE // size
     rows = NARROW_ROWS if n <= narrow else WIDE_ROWS
-    for p in range(
-        m - 1 - (m - 1) % rows, -1, -rows
-    ):  # backwards: the last were written last, and are in the cache
+    for p in range(m - 1 - (m - 1) % rows, -1, -rows):  # backwards: the last of `a` may still be in the cache
         target, at = y[p:] if p + rows <= m else edge, places[p:].ctypes.data
         for k in range(0, depth, TERMS):
             seen, terms = a + k * step * size, min(TERMS, depth - k)
