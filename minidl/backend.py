@@ -192,3 +192,10 @@ def keep_freed_memory() -> None:
         mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: below it, arrays come from the heap
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: so much may lie free at its end
         mallopt(-2, 2**26)  # M_TOP_PAD: it grows by so much at a time
+
+
+def return_freed_memory() -> None:
+    """Give the system what is free now, all the same: for what is done once and frees much. Only glibc can be told."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)

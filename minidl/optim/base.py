@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..backend import Array, array_module, device_of, to_device, to_numpy
+from ..backend import Array, array_module, device_of, return_freed_memory, to_device, to_numpy
 from ..checks import number
 from ..layers.base import Layer, Parameter
 from ..layers.state import StateError, compare_state
@@ -155,6 +155,7 @@ class Optimizer:
             if parameter.grad is not None:
                 grad[...] = parameter.grad
                 parameter.grad = grad
+        return_freed_memory()  # of the arrays that the parameters were in
         self._slots = [p.grad_slot for p in self._parameters]
         self._steps = [0] * len(self._parameters)
         self._unpark()

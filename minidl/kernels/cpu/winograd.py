@@ -18,10 +18,7 @@ from . import winograd_3x3, winograd_5x5
 from .compiling import scratch
 from .winograd_bands import SPACING
 
-BLOCK_TILES, BLOCK_NUMBERS = (
-    96,
-    8192,
-)  # tiles transformed at once; more, if they are fewer numbers of each position
+BLOCK_TILES, BLOCK_NUMBERS = 96, 8192  # tiles transformed at once, or more of fewer channels: so many numbers
 MANY_SUMS = 2**20  # numbers from which threads add up one filter gradient together, not one each
 
 
@@ -71,9 +68,9 @@ TILES = {
 }
 
 
-def transform(w: Array, tile: Tile) -> Array:
-    """G w G^T of filters (r, r, C, F), by position: (n^2, C, F)."""
-    both = np.kron(tile.g, tile.g).astype(w.dtype)
+def transform(w: Array, tile: Tile, turned: bool = False) -> Array:
+    """G w G^T of filters (r, r, C, F), by position: (n^2, C, F); of the filters turned around if that is wanted."""
+    both = np.kron(tile.g, tile.g).astype(w.dtype)[:, :: -1 if turned else 1]
     u, flat = np.empty((len(both), w.shape[2] * w.shape[3]), w.dtype), w.reshape(both.shape[1], -1)
     split(lambda i, j: np.matmul(both, flat[:, i:j], out=u[:, i:j]), u.shape[1], 0.25 * u.size, True)
     return u.reshape(-1, *w.shape[2:])
@@ -101,7 +98,7 @@ def grad_input(dy: Array, w: Array, pads: Pads, dx: Array, tile: Tile) -> None:
     """Write the gradient of the image to dx (N, H, W, C), for filters w (r, r, C, F)."""
     r = len(w)
     if tile.to_gradient is None:  # a convolution with the filters turned around
-        turned = transform(w[::-1, ::-1], tile).transpose(0, 2, 1)
+        turned = transform(w, tile, turned=True).transpose(0, 2, 1)
         conv2d(dy, turned, None, None, tuple((r - 1 - a, r - 1 - b) for a, b in pads), dx, tile)  # type: ignore
         return
     (n, h, width, c), (_, oh, ow, f), u = dx.shape, dy.shape, transform(w, tile).transpose(0, 2, 1)
