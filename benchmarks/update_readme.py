@@ -77,8 +77,7 @@ def steps(record: dict[str, Any]) -> str:
             *over,
             plain,
             f"{case['floor_ms'] / torch:.2f}",
-            f"{mine['megabytes']:.0f}",
-            f"{memory:.0f}",
+            *(f"{m:.0f}" if m >= 10 else f"{m:.1f}" for m in (mine["megabytes"], memory)),
         ]
         rows.append([case["title"], str(case["batch"]), *numbers])
     return table(head, rows)
