@@ -185,10 +185,8 @@ def keep_freed_memory() -> None:
     each takes a quarter to a third of its time (docs/adr/0006). Only glibc can be told; MINIDL_MALLOC=default
     leaves it as it is.
     """
-    if os.environ.get("MINIDL_MALLOC") == "default" or not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    mallopt = _allocator("mallopt")
+    if mallopt is not None and os.environ.get("MINIDL_MALLOC") != "default":
         mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: below it, arrays come from the heap
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: so much may lie free at its end
         mallopt(-2, 2**26)  # M_TOP_PAD: it grows by so much at a time
@@ -196,6 +194,12 @@ def keep_freed_memory() -> None:
 
 def return_freed_memory() -> None:
     """Give the system what is free now, all the same: for what is done once and frees much. Only glibc can be told."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    trim = _allocator("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+@cache
+def _allocator(name: str) -> Any:
+    """This function of the C library, or None; looked up once, for each look leaves a cycle of classes behind."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
