@@ -70,6 +70,7 @@ class Conv2D(Function):
         return rows.reshape(dy.shape), db
 
     def gradients(self, g: Array, db: Array | None) -> Any:
+        """Those of the inputs, from that of the convolution's result (N, OH, OW, F) and the bias's (F,)."""
         x, w, xp, kernels, (to_x, to_w, *_) = self.x, self.w, self.xp, self.kernels, self.needs_grad
         geometry = self.strides, self.pads, self.dilation, self.algorithm
         dx = dw = None

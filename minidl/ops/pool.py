@@ -26,6 +26,7 @@ class Pool(Function):
         return self.remember_windows_of(x.shape)
 
     def remember_windows_of(self, shape: tuple[int, ...]) -> Pair:
+        """The same for images of this shape (N, H, W, C)."""
         size, once = (shape[1], shape[2]), (1, 1)
         self.shape = shape
         self.pads = window_pads(self.padding, size, self.kernel, self.strides, once, self.name)

@@ -53,7 +53,7 @@ def turned(dy: Array, w: Array, pads: Pads, dx: Array) -> None:
 
 
 def spread(dy: Array, w: Array, pads: Pads, dx: Array) -> None:
-    """The same."""
+    """Write the gradient of the image to dx (N, H, W, C), for dy (N, OH, OW, F) and w (KH, KW, C, F)."""
     (n, h, width, c), (_, oh, ow, f), (kh, kw) = dx.shape, dy.shape, w.shape[:2]
     (top, bottom), (left, right) = pads
     by_line = np.ascontiguousarray(w.reshape(kh, kw * c, f).swapaxes(1, 2))
