@@ -10,7 +10,7 @@ from ...backend import Array
 from ...shapes import Pads, Pair
 from .. import reference
 from ..threads import split
-from . import direct, direct_image, winograd
+from . import direct, direct_image, products, winograd
 from .algorithms import FILTERS, IMAGE, OUTPUT, choose
 from .columns import Columns
 from .compiling import ready
@@ -38,7 +38,7 @@ def conv2d(
         direct.conv2d(x, w, b, slope, strides, pads, y)
         return y
     if (tile := winograd.TILES.get(name)) is not None:
-        winograd.conv2d(x, winograd.transform(w, tile), b, slope, pads, y, tile)
+        winograd.conv2d(x, w, b, slope, pads, y, tile)
         return y
     columns, flat, rows_of_y = (
         Columns(x, out, w.shape[:2], strides, pads, dilation),
@@ -48,7 +48,7 @@ def conv2d(
 
     def share(start: int, stop: int) -> None:
         for images, rows in columns.blocks(start, stop):
-            np.matmul(columns.seen(images), flat, out=rows_of_y[rows])
+            products.multiply(columns.seen(images), flat, rows_of_y[rows])
             activate_rows(rows_of_y[rows], b, slope)
 
     split(share, len(x), columns.nanoseconds * (1 + filters / 8), products=True)
@@ -109,10 +109,10 @@ def conv2d_grad_input(
     def share(start: int, stop: int) -> None:
         for images, rows in columns.blocks(start, stop):
             if columns.flat is not None:
-                np.matmul(rows_of_dy[rows], flat, out=columns.flat[rows])
+                products.multiply(rows_of_dy[rows], flat, columns.flat[rows])
                 continue
             cols = columns.room(images)
-            np.matmul(rows_of_dy[rows], flat, out=cols)
+            products.multiply(rows_of_dy[rows], flat, cols)
             columns.add(images, cols)
 
     split(share, len(dx), columns.nanoseconds * (1 + filters / 8), products=True)
@@ -143,11 +143,10 @@ def conv2d_grad_weight(
     columns, rows_of_dy = Columns(x, out, shape[:2], strides, pads, dilation), dy.reshape(-1, filters)
 
     def share(start: int, stop: int) -> Array:
-        total: Array | None = None
+        total = np.zeros((columns.width, filters), x.dtype)
         for images, rows in columns.blocks(start, stop):
-            part = columns.seen(images).T @ rows_of_dy[rows]
-            total = part if total is None else np.add(total, part, out=total)
-        return np.zeros((columns.width, filters), x.dtype) if total is None else total
+            products.add_products(columns.seen(images).T[None], rows_of_dy[rows][None], total[None])
+        return total
 
     shares: Any = split(share, len(x), columns.nanoseconds * (1 + filters / 8), products=True)
     flat = dw.reshape(-1, filters)

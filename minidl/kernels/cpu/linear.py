@@ -17,7 +17,7 @@ import numpy as np
 from ...backend import Array
 from .. import reference, threads
 from ..threads import split
-from . import partner
+from . import partner, products
 from .compiling import delivered, folding, jit, ready
 from .elementwise import activate_rows, bias_activation
 from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
@@ -75,9 +75,9 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
     if min(k, n) <= FEW and m * k * n >= MANY and ready(a, out) and out.flags.c_contiguous:
         _thin_product(a, b, out)
     elif m >= n:
-        split(lambda i, j: np.matmul(a[i:j], b, out=out[i:j]), m, nanoseconds, True)
+        split(lambda i, j: products.multiply(a[i:j], b, out[i:j]), m, nanoseconds, True)
     else:
-        split(lambda i, j: np.matmul(a, b[:, i:j], out=out[:, i:j]), n, nanoseconds, True)
+        split(lambda i, j: products.multiply(a, b[:, i:j], out[:, i:j]), n, nanoseconds, True)
     return out
 
 
@@ -92,7 +92,7 @@ def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
     y = np.empty((m, n), x.dtype)
 
     def share(i: int, j: int) -> None:
-        np.matmul(x[i:j], w, out=y[i:j])
+        products.multiply(x[i:j], w, y[i:j])
         activate_rows(y[i:j], b, slope)
 
     split(share, m, nanoseconds, products=True)
