@@ -56,10 +56,10 @@ def _kernels(compiled: Any, machine: dict[str, Any], advice: list[str]) -> str:
         if missing:
             advice.append(f"compiled kernels need {' and '.join(missing)}: pip install 'minidl[fast]'")
         return "plain NumPy"
-    from .kernels import threads
-
-    count = threads.thread_count()
-    return f"compiled by Numba {machine['numba']}, {_counted(count, 'thread')}, kept in {_cache_of(compiled)}"
+    conditions = kernels.conditions()
+    unit = ", large products by AMX" if "AMX" in str(conditions["kernels"]) else ""
+    count = _counted(conditions["threads"], "thread")
+    return f"compiled by Numba {machine['numba']}, {count}{unit}, kept in {_cache_of(compiled)}"
 
 
 def _cache_of(compiled: Any) -> str:

@@ -58,7 +58,9 @@ ONLY_IN = {
         "backend.py",
         *(f"kernels/cuda/{f.name}" for f in (PACKAGE / "kernels/cuda").glob("*.py")),
     },
-    "numba": {f"kernels/cpu/{name}.py" for name in ("compiling", "masks", "microkernel", "partner")},
+    "numba": {
+        f"kernels/cpu/{name}.py" for name in ("compiling", "masks", "matrix_unit", "microkernel", "partner")
+    },
     "threadpoolctl": {"environment.py", "kernels/threads.py"},
     "matplotlib": {"plot.py", "data/glyphs.py"},
     "onnx": {"weights/onnx_export.py", "weights/onnx_nodes.py"},

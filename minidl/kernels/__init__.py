@@ -34,9 +34,10 @@ def conditions() -> dict[str, str | int]:
     """Which kernels compute on the CPU, and by how many threads: rounding depends on both."""
     if of(np) is reference:
         return {"kernels": "NumPy", "threads": 1}
+    from .cpu import products
     from .threads import thread_count
 
-    return {"kernels": "Numba", "threads": thread_count()}
+    return {"kernels": "Numba and AMX" if products.USED else "Numba", "threads": thread_count()}
 
 
 def _load_cuda() -> ModuleType:

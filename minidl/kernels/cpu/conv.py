@@ -38,7 +38,7 @@ def conv2d(
         direct.conv2d(x, w, b, slope, strides, pads, y)
         return y
     if (tile := winograd.TILES.get(name)) is not None:
-        winograd.conv2d(x, w, b, slope, pads, y, tile)
+        winograd.conv2d(x, winograd.transform(w, tile), b, slope, pads, y, tile)
         return y
     columns, flat, rows_of_y = (
         Columns(x, out, w.shape[:2], strides, pads, dilation),
@@ -143,10 +143,11 @@ def conv2d_grad_weight(
     columns, rows_of_dy = Columns(x, out, shape[:2], strides, pads, dilation), dy.reshape(-1, filters)
 
     def share(start: int, stop: int) -> Array:
-        total = np.zeros((columns.width, filters), x.dtype)
+        total: Array | None = None
         for images, rows in columns.blocks(start, stop):
-            products.add_products(columns.seen(images).T[None], rows_of_dy[rows][None], total[None])
-        return total
+            part = columns.seen(images).T @ rows_of_dy[rows]
+            total = part if total is None else np.add(total, part, out=total)
+        return np.zeros((columns.width, filters), x.dtype) if total is None else total
 
     shares: Any = split(share, len(x), columns.nanoseconds * (1 + filters / 8), products=True)
     flat = dw.reshape(-1, filters)

@@ -14,18 +14,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ...backend import Array
-from ..threads import split
 from . import matrix_unit
 from .compiling import SINGLE, jit, scratch
 from .matrix_unit import (
-    BYTES,
     CHUNK,
     CONFIGURATION,
     LINES,
@@ -45,7 +42,7 @@ from .matrix_unit import (
 USED = matrix_unit.PERMITTED and os.environ.get("MINIDL_MATRIX_UNIT") != "0"
 ROWS, COLUMNS, TERMS = 1024, 256, 1024  # of a block that is laid out at once
 # Nanoseconds: a multiplication by BLAS and by the unit, a number to lay out, a call.
-BLAS_RATE, UNIT_RATE, LAYING_OUT, CALL = 1 / 75, 1 / 175, 0.35, 6000
+BLAS_RATE, UNIT_RATE, LAYING_OUT, CALL = 1 / 75, 1 / 175, 0.5, 6000
 
 
 @lru_cache(maxsize=1024)
@@ -58,56 +55,16 @@ def unit_pays(m: int, k: int, n: int, dtype: Any) -> bool:
 
 def multiply(a: Array, b: Array, out: Array) -> None:
     """Write a (M, K) times b (K, N) to `out`."""
-    if not unit_pays(*a.shape, b.shape[1], out.dtype) or math.isnan(_by_unit(a[None], b[None], out[None], False)):
+    if not unit_pays(*a.shape, b.shape[1], out.dtype) or not _by_unit(a, b, out):
         np.matmul(a, b, out=out)
 
 
-def add_products(a: Array, b: Array, total: Array) -> None:
-    """Add a (P, M, K) times b (P, K, N) to total (P, M, N). What is infinite in a factor may be nan in the total."""
-    if unit_pays(*a.shape[1:], b.shape[2], total.dtype):
-        _by_unit(a, b, total, True)
-    else:
-        total += a @ b
-
-
-def _by_unit(a: Array, b: Array, c: Array, add: bool) -> float:
-    """c = a b, or c += a b, for stacks of matrices; returns nan if a number of a or b is infinite or nan."""
-    a, columns, chunks = _in_lines(a), _in_lines(b.swapaxes(1, 2)), min(_chunks(a.shape[2]), TERMS // SIDE)
-    left = _room("left factor", min(_chunks(a.shape[1]), ROWS // SIDE) * chunks)
-    right = _room("right factor", min(_chunks(columns.shape[1]), COLUMNS // SIDE) * chunks)
-    return _multiply_stacks(a, columns, c, add, left, right, CONFIGURATION)
-
-
-class Factors:
-    """Right-hand factors (P, K, N), laid out once for many products.
-
-    Parameters
-    ----------
-    shape : (P, K, N)
-    terms : function
-        ``terms(i, j)`` returns rows i..j of all factors, (P, j - i, N).
-    """
-
-    def __init__(self, shape: tuple[int, int, int], terms: Callable[[int, int], Array]):
-        (count, k, n), self.shape = shape, shape
-        self.chunks, panels = _chunks(k), _chunks(n)
-        self.parts = _aligned(np.empty(count * panels * self.chunks * CHUNK + BYTES, np.uint8))
-
-        def share(start: int, stop: int) -> None:
-            for chunk in range(start, stop):
-                some = terms(chunk * SIDE, min((chunk + 1) * SIDE, k)).transpose(0, 2, 1)
-                _lay_out_chunk(some, self.parts[chunk * CHUNK :], self.chunks)
-
-        split(share, self.chunks, 1.0 * count * k * n, products=True)
-
-
-def multiply_all(a: Array, b: Array | Factors, out: Array) -> None:
-    """Write a (P, M, K) times b (P, K, N) to out (P, M, N)."""
-    if isinstance(b, Factors):
-        left = _room("left factor", _chunks(a.shape[1]) * b.chunks)
-        _multiply_factors(a, b.parts, b.chunks, out, left, CONFIGURATION)
-    else:
-        np.matmul(a, b, out=out)
+def _by_unit(a: Array, b: Array, c: Array) -> bool:
+    """c = a b by the matrix unit; False if a number of a or b is infinite or nan, which has no parts."""
+    a, columns, chunks = _in_lines(a), _in_lines(b.T), min(_chunks(a.shape[1]), TERMS // SIDE)
+    left = _room("left factor", min(_chunks(len(a)), ROWS // SIDE) * chunks)
+    right = _room("right factor", min(_chunks(len(columns)), COLUMNS // SIDE) * chunks)
+    return not math.isnan(_multiply(a, columns, c, left, right, CONFIGURATION))
 
 
 def plain(a: Array, b: Array) -> Array:
@@ -133,16 +90,12 @@ def _chunks(count: int) -> int:
 
 
 def _in_lines(x: Array) -> Array:
-    """Matrices, or copies of them, whose numbers are neighbours along one axis."""
-    return x if x.itemsize in x.strides[1:] else np.ascontiguousarray(x)
+    """The matrix, or a copy, whose numbers are neighbours along one axis."""
+    return x if x.itemsize in x.strides else np.ascontiguousarray(x)
 
 
 def _room(name: str, chunks: int) -> Array:
     return scratch(name, chunks * CHUNK, np.dtype(np.uint8))
-
-
-def _aligned(x: Array) -> Array:
-    return x[-x.ctypes.data % BYTES :]
 
 
 @jit
@@ -193,40 +146,18 @@ def _add_tiles(left, right, chunks, c, anew, spare):
 
 
 @jit
-def _multiply_stacks(a, columns, c, add, left, right, configuration):
-    """c (P, M, N) = or += what a (P, M, K) and columns (P, N, K) give, block by block; nan if one of their numbers is infinite or nan."""
-    (count, m, k), n, rest = a.shape, columns.shape[1], c.dtype.type(0)
+def _multiply(a, columns, c, left, right, configuration):
+    """c (M, N) = what a (M, K) and columns (N, K) give, block by block; nan if one of their numbers is infinite or nan."""
+    (m, k), n, rest = a.shape, len(columns), c.dtype.type(0)
     spare, lefts, rights = np.empty((SIDE, SIDE), c.dtype), left.ctypes.data, right.ctypes.data
     configure(configuration.ctypes.data)
-    for p in range(count):
-        for start in range(0, k, TERMS):
-            stop, anew = min(start + TERMS, k), start == 0 and not add
-            chunks = (stop - start + SIDE - 1) // SIDE
-            for i in range(0, m, ROWS):
-                rest += _lay_out(a[p, i : i + ROWS, start:stop], False, lefts, chunks)
-                for j in range(0, n, COLUMNS):
-                    some = columns[p, j : j + COLUMNS, start:stop]
-                    rest += _lay_out(some, True, rights, chunks)
-                    _add_tiles(lefts, rights, chunks, c[p, i : i + ROWS, j : j + COLUMNS], anew, spare)
+    for start in range(0, k, TERMS):
+        stop = min(start + TERMS, k)
+        chunks = (stop - start + SIDE - 1) // SIDE
+        for i in range(0, m, ROWS):
+            rest += _lay_out(a[i : i + ROWS, start:stop], False, lefts, chunks)
+            for j in range(0, n, COLUMNS):
+                rest += _lay_out(columns[j : j + COLUMNS, start:stop], True, rights, chunks)
+                _add_tiles(lefts, rights, chunks, c[i : i + ROWS, j : j + COLUMNS], start == 0, spare)
     release()
     return rest
-
-
-@jit
-def _lay_out_chunk(columns, parts, chunks):
-    """One chunk of terms of right-hand factors (P, N, terms)."""
-    count, n, _ = columns.shape
-    for p in range(count):
-        _lay_out(columns[p], True, parts.ctypes.data + p * ((n + SIDE - 1) // SIDE) * chunks * CHUNK, chunks)
-
-
-@jit
-def _multiply_factors(a, parts, chunks, c, left, configuration):
-    """c (P, M, N) from a (P, M, K) and factors that are laid out."""
-    spare = np.empty((SIDE, SIDE), c.dtype)
-    size = (c.shape[2] + SIDE - 1) // SIDE * chunks * CHUNK
-    configure(configuration.ctypes.data)
-    for p in range(len(a)):
-        _lay_out(a[p], False, left.ctypes.data, chunks)
-        _add_tiles(left.ctypes.data, parts.ctypes.data + p * size, chunks, c[p], True, spare)
-    release()

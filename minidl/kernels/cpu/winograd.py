@@ -16,7 +16,6 @@ from ...shapes import Pads
 from ..threads import split
 from . import winograd_3x3, winograd_5x5
 from .compiling import scratch
-from .products import Factors, add_products, multiply_all, unit_pays
 from .winograd_bands import SPACING
 
 BLOCK_TILES, BLOCK_NUMBERS = 96, 8192  # tiles transformed at once, or more of fewer channels: so many numbers
@@ -69,74 +68,52 @@ TILES = {
 }
 
 
-def transform(w: Array, tile: Tile, tiles: int, turned: bool = False, swapped: bool = False) -> Array | Factors:
-    """G w G^T of filters (r, r, C, F), by position: (n^2, C, F), as the right-hand factors of products of `tiles` rows.
-
-    Of the filters turned around, or with (n^2, F, C) for result, if that is wanted.
-    """
+def transform(w: Array, tile: Tile, turned: bool = False) -> Array:
+    """G w G^T of filters (r, r, C, F), by position: (n^2, C, F); of the filters turned around if that is wanted."""
     both = np.kron(tile.g, tile.g).astype(w.dtype)[:, :: -1 if turned else 1]
-    c, f = w.shape[2:]
-    flat = w.reshape(both.shape[1], c, f).swapaxes(1, 2 if swapped else 1)
-    k, n = flat.shape[1:]
-    if unit_pays(tiles, k, n, w.dtype):
-        return Factors(
-            (len(both), k, n), lambda i, j: (both @ flat[:, i:j].reshape(len(flat), -1)).reshape(-1, j - i, n)
-        )
-    u, flat = np.empty((len(both), c * f), w.dtype), w.reshape(len(flat), c * f)
-    split(lambda i, j: np.matmul(both, flat[:, i:j], out=u[:, i:j]), c * f, 0.25 * u.size, True)
-    return u.reshape(-1, c, f).swapaxes(1, 2 if swapped else 1)
+    u, flat = np.empty((len(both), w.shape[2] * w.shape[3]), w.dtype), w.reshape(both.shape[1], -1)
+    split(lambda i, j: np.matmul(both, flat[:, i:j], out=u[:, i:j]), u.shape[1], 0.25 * u.size, True)
+    return u.reshape(-1, *w.shape[2:])
 
 
 def conv2d(
-    x: Array,
-    w: Array,
-    b: Array | None,
-    slope: float | None,
-    pads: Pads,
-    y: Array,
-    tile: Tile,
-    backward: bool = False,
+    x: Array, u: Array, b: Array | None, slope: float | None, pads: Pads, y: Array, tile: Tile
 ) -> None:
-    """Write the convolution of x (N, H, W, C) with w (r, r, C, F) to y (N, OH, OW, F).
-
-    Or, `backward`, that of x (N, H, W, F) with the filters turned around to y (N, OH, OW, C).
-    """
-    (n, h, width, c), (_, oh, ow, f) = x.shape, y.shape
+    """Write the convolution of x (N, H, W, C) with transformed filters u (n^2, C, F) to y (N, OH, OW, F)."""
+    (n, h, w, c), (_, oh, ow, f) = x.shape, y.shape
     ty, tx = -(-oh // tile.m), -(-ow // tile.m)
-    u, count = transform(w, tile, n * ty * tx, backward, backward), len(tile.a) ** 2
-    lines, bias = x.reshape(n * h, width * c), np.zeros(f, y.dtype) if b is None else np.ascontiguousarray(b)
+    lines, bias = x.reshape(n * h, w * c), np.zeros(f, y.dtype) if b is None else np.ascontiguousarray(b)
 
     def share(start: int, stop: int) -> None:
-        v, product = (_positions(name, count, x.dtype) for name in ("tiles", "products"))
+        v, product = (_positions(name, len(u), x.dtype) for name in ("tiles", "products"))
         for first, last, tiles in _blocks(start, stop, tx, max(c, f)):
             tile.from_image(lines, v, n, h, pads[0][0], pads[1][0], ty, tx, c, first, last)
-            multiply_all(_matrices(v, count, tiles, c), u, _matrices(product, count, tiles, f))
+            np.matmul(_matrices(v, len(u), tiles, c), u, out=_matrices(product, len(u), tiles, f))
             tile.to_image(product, y, ty, tx, bias, y.dtype.type(slope or 0), slope is None, first, last)
 
-    split(share, n * ty, 0.01 * count * n * ty * tx * c * f, products=True)
+    split(share, n * ty, 0.01 * len(u) * n * ty * tx * c * f, products=True)
 
 
 def grad_input(dy: Array, w: Array, pads: Pads, dx: Array, tile: Tile) -> None:
     """Write the gradient of the image to dx (N, H, W, C), for filters w (r, r, C, F)."""
     r = len(w)
     if tile.to_gradient is None:  # a convolution with the filters turned around
-        around = tuple((r - 1 - before, r - 1 - after) for before, after in pads)
-        conv2d(dy, w, None, None, around, dx, tile, backward=True)  # type: ignore[arg-type]
+        turned = transform(w, tile, turned=True).transpose(0, 2, 1)
+        conv2d(dy, turned, None, None, tuple((r - 1 - a, r - 1 - b) for a, b in pads), dx, tile)  # type: ignore
         return
-    (n, h, width, c), (_, oh, ow, f), count = dx.shape, dy.shape, len(tile.a) ** 2
+    (n, h, width, c), (_, oh, ow, f), u = dx.shape, dy.shape, transform(w, tile).transpose(0, 2, 1)
     ty, tx = -(-oh // tile.m), -(-ow // tile.m)
-    u = transform(w, tile, n * ty * tx, swapped=True)
     lines, lines_of_dy = dx.reshape(n * h, width * c), dy.reshape(n * oh, ow * f)
 
     def share(start: int, stop: int) -> None:
         dx[start:stop] = 0
-        z, product = (_positions(name, count, dy.dtype) for name in ("tiles", "products"))
+        z, product = (_positions(name, len(u), dy.dtype) for name in ("tiles", "products"))
         for first, last, tiles in _blocks(start * ty, stop * ty, tx, max(c, f)):
             tile.from_gradient(lines_of_dy, z, oh, ty, tx, f, first, last)
-            multiply_all(_matrices(z, count, tiles, f), u, _matrices(product, count, tiles, c))
+            np.matmul(_matrices(z, len(u), tiles, f), u, out=_matrices(product, len(u), tiles, c))
             tile.to_gradient(product, lines, h, pads[0][0], pads[1][0], ty, tx, c, first, last)
 
-    split(share, n, 0.01 * count * n * ty * tx * c * f, products=True)
+    split(share, n, 0.01 * len(u) * n * ty * tx * c * f, products=True)
 
 
 def grad_weight(dy: Array, x: Array, pads: Pads, dw: Array, tile: Tile) -> None:
@@ -154,8 +131,7 @@ def grad_weight(dy: Array, x: Array, pads: Pads, dw: Array, tile: Tile) -> None:
         total = np.zeros((count, c, f), x.dtype)
         for first, last, tiles in _blocks(start, stop, tx, max(c, f)):
             transform(v, z, first, last)
-            seen, graded = _matrices(v, count, tiles, c).transpose(0, 2, 1), _matrices(z, count, tiles, f)
-            add_products(seen, graded, total)
+            total += _matrices(v, count, tiles, c).transpose(0, 2, 1) @ _matrices(z, count, tiles, f)
         return total
 
     def together() -> Array:
@@ -169,8 +145,7 @@ def grad_weight(dy: Array, x: Array, pads: Pads, dw: Array, tile: Tile) -> None:
 
             def some_positions(i: int, j: int, seen: Array = seen, graded: Array = graded) -> None:
                 for position in range(i, j):  # one after the other: the summand stays in the cache
-                    one = slice(position, position + 1)
-                    add_products(seen[one], graded[one], total[one])
+                    total[position] += seen[position] @ graded[position]
 
             split(some_tiles, last - first, 0.5 * count * tiles * (c + f))
             split(some_positions, count, 0.01 * count * tiles * c * f, products=True)
