@@ -144,8 +144,9 @@ def _pack(across: bool, turned: bool) -> Any:
                 lines = [builder.load(builder.bitcast(place, pointer), align=4) for place in places]
                 return _transposed(builder, lines) if turned else lines
 
-            total: Any = ir.Constant(NUMBERS_16, [0.0] * NUMBERS)
-            for line, pair in enumerate(zip(half(0), half(1), strict=True)):
+            halves, total = (half(0), half(1)), ir.Constant(NUMBERS_16, [0.0] * NUMBERS)
+            for line in range(LINES):
+                pair = [vectors[line] for vectors in halves]
                 for part in range(PARTS):
                     uppers = [builder.and_(builder.bitcast(x, WORDS_16), _all(0xFFFF0000)) for x in pair]
                     both = builder.or_(builder.lshr(uppers[0], _all(16)), uppers[1])

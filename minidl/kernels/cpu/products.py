@@ -8,7 +8,7 @@ Six products by the unit, with sums in float32, take less time than one by BLAS,
 factors are laid out anew, in blocks that stay in the cache. `plain` says it in NumPy.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def,call-arg"
 
 from __future__ import annotations
 
