@@ -106,6 +106,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "leaky_relu": ("leaky_relu", (image, 0.01), t and (lambda: f.leaky_relu(t.image))),
         "leaky_relu_grad": ("leaky_relu_grad", (image.copy(), image, 0.0, True), None),
         "bias_activation_grad": ("bias_activation_grad", (rows.copy(), rows, 0.0, None, True), None),
+        "dense, affine, elu": ("dense_affine", (small, numbers(100, 100), numbers(100), numbers(100), 1.0), None),
         "elu": ("elu", (small, 1.0), t and (lambda: f.elu(t.small))),
         "elu_grad": ("elu_grad", (small, small, small, 1.0), None),
         "dropout": ("dropout", (pooled, 0.5, key), t and (lambda: f.dropout(t.x, 0.5))),

@@ -110,6 +110,14 @@ def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
     return y
 
 
+def dense_affine(x: Array, w: Array, scale: Array, shift: Array, alpha: float | None) -> Array:
+    """(x @ w) * scale + shift, with scale and shift (O,), and `elu` unless alpha is None."""
+    y = matmul(x, w)
+    y *= scale
+    y += shift
+    return y if alpha is None else elu(y, alpha)
+
+
 def bias_activation_grad(
     dy: Array, y: Array, slope: float, into: Array | None = None, overwrite: bool = False
 ) -> tuple[Array, Array]:

@@ -124,18 +124,23 @@ def conv2d_grad_weight(
 # Pooling --------------------------------------------------------------------------------------------
 
 
-def max_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads) -> tuple[Array, Array]:
-    """Largest value of each window and its offset ky * KW + kx; of equal ones the first counts."""
+def max_pool(
+    x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads, places: bool = True
+) -> tuple[Array, Array | None]:
+    """Largest value of each window and its offset ky * KW + kx (None without `places`); of equal ones the first counts."""
     xp = array_module(x)
     padded = pad_image(x, pads, value=-xp.inf)
     offset_type = xp.uint8 if kernel[0] * kernel[1] <= 256 else xp.int32
     for ky, kx, index in window_slices(out, kernel, strides, (1, 1)):
         seen = padded[index]  # (N, OH, OW, C)
         if ky == kx == 0:
-            y, where = seen.copy(), xp.zeros(seen.shape, dtype=offset_type)
+            y, where = seen.copy(), xp.zeros(seen.shape, dtype=offset_type) if places else None
             continue
-        larger = (seen > y).view(xp.uint8)
-        where += larger * (offset_type(ky * kernel[1] + kx) - where)  # unsigned numbers may wrap on the way
+        if where is not None:
+            larger = (seen > y).view(xp.uint8)
+            where += larger * (
+                offset_type(ky * kernel[1] + kx) - where
+            )  # unsigned numbers may wrap on the way
         xp.maximum(y, seen, out=y)
     return y, where
 
@@ -151,9 +156,10 @@ def conv2d_max_pool(
     dilation: Pair,
     algorithm: str,
     pool: tuple[Pair, Pair, Pair, Pads],
-) -> tuple[Array, Array]:
+    places: bool = True,
+) -> tuple[Array, Array | None]:
     """`max_pool` (out, kernel, strides, pads) of `conv2d`."""
-    return max_pool(conv2d(x, w, b, slope, out, strides, pads, dilation, algorithm), *pool)
+    return max_pool(conv2d(x, w, b, slope, out, strides, pads, dilation, algorithm), *pool, places)
 
 
 def max_pool_grad(

@@ -9,9 +9,11 @@ from .. import ops
 from ..autograd import Tensor
 from ..checks import positive_integer
 from ..init import Initializer, fans, get
+from ..ops.linear import NormalisedDense
 from ..shapes import ShapeError
-from .activation import split_activation
+from .activation import ELU, split_activation
 from .base import Layer, Parameter
+from .norm import BatchNorm
 
 
 class Dense(Layer):
@@ -63,6 +65,15 @@ class Dense(Layer):
         if self.use_bias:
             self.add_parameter("bias", (self.units,), self._initializers[1], fan_in=fans(shape)[0])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, norm: BatchNorm | None = None, elu: ELU | None = None) -> Tensor:
+        """With `norm`, and `elu`, what those layers make of the result: see `can_normalise`."""
+        if norm is not None:
+            given = norm.running_mean, norm.running_var, norm.eps, None if elu is None else elu.alpha
+            bias = () if self.bias is None else (self.bias,)
+            return NormalisedDense(*given)(x, self.weight, norm.gamma, norm.beta, *bias)
         y = ops.dense(x, self.weight, self.bias, self._fused)
         return self._activate(y) if self._activate else y
+
+    def can_normalise(self) -> bool:
+        """Whether batch normalisation by given numbers, and ELU after it, can be done in the same pass."""
+        return self._built and self._fused is None and self._activate is None

@@ -1,6 +1,7 @@
-"""Max pooling with the convolution before it, and ahead of what keeps order: the same numbers from less work.
+"""What layers of a chain can do together: the same results from less work (docs/adr/0014, 0017).
 
-The largest of increasing functions of some numbers is the function of the largest (docs/adr/0014).
+Max pooling with the convolution before it; ahead of what keeps order, for the largest of increasing functions of some
+numbers is the function of the largest; batch norm and ELU with the dense layer before them.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import Function, grad_enabled
-from .activation import ReLU
+from .activation import ELU, ReLU
 from .base import Layer
 from .conv import Conv2D
+from .dense import Dense
 from .norm import BatchNorm
 from .pool import MaxPool2D
 
@@ -22,12 +24,28 @@ def steps(layers: list[Layer]) -> list[Step]:
     if Function.watch is not None:
         return [(layer, {}) for layer in layers]
     plan: list[Step] = []
-    for layer in layers if grad_enabled() else pooled_early(layers):
-        if plan and _is_free_pool(layer) and layer._built and _can_pool(*plan[-1]):
-            plan[-1] = plan[-1][0], {"max_pool": layer}
-        else:
+    recorded = grad_enabled()
+    for layer in layers if recorded else pooled_early(layers):
+        option = _option(layer, *plan[-1], recorded) if plan else None
+        if option is None:
             plan.append((layer, {}))
+        else:
+            plan[-1] = plan[-1][0], plan[-1][1] | {option: layer}
     return plan
+
+
+def _option(layer: Layer, before: Layer, options: dict[str, Any], recorded: bool) -> str | None:
+    """The option by which the layer before, with those that it has, does what this one would do; None if it cannot."""
+    if layer._watch is not None or before._watch is not None or not layer._built:
+        return None
+    if type(layer) is MaxPool2D and type(before) is Conv2D and not options and before.can_pool():
+        return "max_pool"
+    if type(before) is Dense and not recorded:
+        if type(layer) is BatchNorm and not options and before.can_normalise() and layer.is_affine():
+            return "norm"
+        if type(layer) is ELU and list(options) == ["norm"]:
+            return "elu"
+    return None
 
 
 def pooled_early(layers: list[Layer]) -> list[Layer]:
@@ -51,8 +69,3 @@ def _is_free_pool(layer: Layer) -> bool:
 
 def _keeps_order(layer: Layer) -> bool:
     return type(layer) is ReLU or (type(layer) is BatchNorm and layer.keeps_order())
-
-
-def _can_pool(layer: Layer, options: dict[str, Any]) -> bool:
-    """Whether the layer can do the pooling that follows, and does none yet."""
-    return type(layer) is Conv2D and layer._watch is None and layer.can_pool() and not options

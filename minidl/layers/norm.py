@@ -49,10 +49,13 @@ class BatchNorm(Layer):
         self.running_mean = xp.zeros(channels, dtype=self._build_dtype)
         self.running_var = xp.ones(channels, dtype=self._build_dtype)
 
+    def is_affine(self) -> bool:
+        """Whether it does to each channel what given numbers say, in this computer's own memory."""
+        return self._built and not self._looks_at_batch() and isinstance(self.gamma.data, np.ndarray)
+
     def keeps_order(self) -> bool:
         """Whether a larger number stays the larger one: max pooling may go first then (see `Sequential`)."""
-        gamma = self.gamma.data if self._built and not self._looks_at_batch() else None
-        return isinstance(gamma, np.ndarray) and bool((gamma > 0).all())  # a GPU would have to be waited for
+        return self.is_affine() and bool((self.gamma.data > 0).all())  # a GPU would have to be waited for
 
     def _looks_at_batch(self) -> bool:
         return self.training and not (self._frozen and self._frozen_norm == "inference")

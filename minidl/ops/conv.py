@@ -129,7 +129,8 @@ class PooledConv2D(Conv2D):
         geometry, pool = self.remember(x, w, b), self.pool
         size = pool.remember_windows_of((len(x), *geometry[0], w.shape[3]))
         windows = size, pool.kernel, pool.strides, pool.pads
-        y, pool.where = self.kernels.conv2d_max_pool(x, w, b, self.slope, *geometry, windows)
+        places = True in self.needs_grad
+        y, pool.where = self.kernels.conv2d_max_pool(x, w, b, self.slope, *geometry, windows, places)
         self.y, pool.kernels = None if self.slope is None else y, self.kernels
         return y
 

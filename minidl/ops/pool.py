@@ -45,7 +45,8 @@ class MaxPool2D(Pool):
 
     def forward(self, x: Array) -> Array:
         out = self.remember_windows(x)
-        y, self.where = self.kernels.max_pool(x, out, self.kernel, self.strides, self.pads)
+        places = True in self.needs_grad
+        y, self.where = self.kernels.max_pool(x, out, self.kernel, self.strides, self.pads, places)
         return y
 
     def backward(self, dy: Array) -> Array:

@@ -55,6 +55,7 @@ def test_any_order_of_memory(m, k, n, dtype, first, second):
     compare(product(a, b), expected.astype(dtype), 1e-4 if dtype == np.float32 else None)
 
 
+SCALE, SHIFT = np.random.default_rng(3).normal(size=(2, 90)).astype(np.float32)
 A, B = matrix(128, 100, np.float32, "rows", 1), matrix(100, 90, np.float32, "columns", 2)
 
 
@@ -79,7 +80,9 @@ def late(mate):
 def test_the_same_bits_whoever_computes(state, fresh):
     expected = np.full((128, 90), np.nan, np.float32)
     with threads.blas:
-        assert partner._multiply(fresh.mail, partner._products[A.dtype], A, B, expected, False)
+        assert partner._multiply(
+            fresh.mail, partner._products[A.dtype], A, B, expected, False, *partner.NOTHING[:2], 0.0, True
+        )
     np.testing.assert_allclose(expected, A @ B, rtol=1e-4, atol=1e-4)
     state(fresh)
     for _ in range(50):
@@ -89,7 +92,8 @@ def test_the_same_bits_whoever_computes(state, fresh):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_partner_computes_the_lower_half(fresh, dtype):
     a, b, out = A.astype(dtype), B.astype(dtype), np.zeros((128, 90), dtype)
-    assert partner._multiply(fresh.mail, partner._products[out.dtype], a, b, out, False)
+    affine = SCALE, SHIFT, 0.5, False
+    assert partner._multiply(fresh.mail, partner._products[out.dtype], a, b, out, False, *affine)
     expected = out.copy()
     out[:] = np.nan
     fresh.mail[0] = partner.POSTED
@@ -101,15 +105,33 @@ def test_the_partner_computes_the_lower_half(fresh, dtype):
     assert np.isnan(out[:64]).all()
 
 
+@pytest.mark.parametrize("alpha", [None, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize("state", [alone, asleep, spinning, late])
+def test_what_follows_a_product(state, alpha, fresh):
+    """Each half is scaled, shifted and activated by who made it; the next product is a plain one again."""
+    plain, out = A @ B, np.empty((128, 90), np.float32)
+    expected = plain * SCALE + SHIFT
+    if alpha is not None:
+        expected = np.where(expected > 0, expected, alpha * np.expm1(np.minimum(expected, 0)))
+    state(fresh)
+    for _ in range(20):
+        out[:] = np.nan
+        assert partner.multiply(A, B, out, (SCALE, SHIFT, alpha))
+        compare(out, expected, 1e-4)
+    compare(product(A, B), plain, 1e-4)
+
+
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="threads have no clocks here")
 def test_it_goes_to_sleep(fresh):
     product(A, B)
     end = time.monotonic() + 20
     while fresh.awake and time.monotonic() < end:
         time.sleep(0.01)
     assert not fresh.awake
-    spent = time.process_time()
+    clock = time.pthread_getcpuclockid(fresh.thread.ident)  # BLAS may have threads that spin
+    spent = time.clock_gettime(clock)
     time.sleep(0.3)
-    assert time.process_time() - spent < 0.1
+    assert time.clock_gettime(clock) - spent < 0.05
     product(A, B)
     assert fresh.awake  # woken for the next one
 

@@ -199,6 +199,9 @@ def test_convolution_and_pooling(block, drawn, filters, bias, slope, name, kerne
     whole = cpu.conv2d(x, w, b, slope, out, strides, pads, dilation, name)
     for got, expected in zip((y, where), reference.max_pool(whole, *pool), strict=True):
         np.testing.assert_array_equal(got, expected)
+    alone, nowhere = cpu.conv2d_max_pool(x, w, b, slope, out, strides, pads, dilation, name, pool, False)
+    np.testing.assert_array_equal(alone, y)
+    assert nowhere is None
     compare(y, reference.conv2d_max_pool(x, w, b, slope, out, strides, pads, dilation, name, pool)[0])
 
 
@@ -353,6 +356,10 @@ def test_max_pooling(drawn):
     agree("max_pool", x, out, kernel, strides, pads)
     y, where = reference.max_pool(x, out, kernel, strides, pads)
     agree("max_pool_grad", numbers(y.shape, x.dtype, 1), where, x.shape, kernel, strides, pads)
+    for kernels in (cpu, reference):
+        alone, nowhere = kernels.max_pool(x, out, kernel, strides, pads, places=False)
+        np.testing.assert_array_equal(alone, y)
+        assert nowhere is None
 
 
 def test_convolution_and_pooling_by_windows_whose_places_need_more_than_a_byte():
@@ -368,11 +375,13 @@ def test_convolution_and_pooling_by_windows_whose_places_need_more_than_a_byte()
 
 
 def test_max_pooling_lets_nan_through():
-    x = np.zeros((1, 2, 4, 1), np.float32)
-    x[0, 1, 1] = np.nan
-    y, _ = cpu.max_pool(x, (1, 2), (2, 2), (2, 2), ((0, 0), (0, 0)))
-    assert np.isnan(y[0, 0, 0, 0])
-    assert y[0, 0, 1, 0] == 0
+    for place in range(4):
+        x = np.zeros((1, 2, 4, 1), np.float32)
+        x[0, place // 2, place % 2] = np.nan
+        for places in (True, False):
+            y, _ = cpu.max_pool(x, (1, 2), (2, 2), (2, 2), ((0, 0), (0, 0)), places)
+            assert np.isnan(y[0, 0, 0, 0])
+            assert y[0, 0, 1, 0] == 0
 
 
 @pytest.mark.usefixtures("shared")
@@ -487,6 +496,26 @@ def test_low_matrices_are_turned_around(monkeypatch):
 def test_dense(m, k, n, dtype, bias, slope):
     x, w = numbers((m, k), dtype, 1), numbers((k, n), dtype, 2)
     agree("dense", x, w, numbers(n, dtype, 3) if bias else None, slope, tolerance=1e-4)
+
+
+@pytest.mark.usefixtures("shared")
+@given(
+    st.integers(0, 200),
+    st.integers(1, 90),
+    st.integers(1, 90),
+    dtypes,
+    st.sampled_from([None, 0.0, 0.3, 1.0]),
+)
+def test_dense_and_what_is_affine(m, k, n, dtype, alpha):
+    x, w, scale, shift = (numbers(size, dtype, i) for i, size in enumerate([(m, k), (k, n), n, n]))
+    agree("dense_affine", x, w, scale, shift, alpha, tolerance=1e-4)
+
+
+def test_rows_longer_than_a_piece_are_affine_too():
+    x, w, scale, shift = (
+        numbers(size, np.float32, i) for i, size in enumerate([(3, 2), (2, 2500), 2500, 2500])
+    )
+    agree("dense_affine", x, w, scale, shift, 1.0, tolerance=1e-4)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Max pooling goes ahead of what keeps order: nothing but the work may change."""
+"""Layers that are computed together, or in another order: nothing but the work may change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 import minidl as dl
 from minidl.autograd import Function
-from minidl.layers import AvgPool2D, BatchNorm, Conv2D, Layer, LeakyReLU, MaxPool2D, ReLU, Sequential
+from minidl.layers import (
+    ELU,
+    AvgPool2D,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Layer,
+    LeakyReLU,
+    MaxPool2D,
+    ReLU,
+    Sequential,
+)
 from minidl.shapes import ShapeError
 
 
@@ -288,3 +299,112 @@ def test_a_window_larger_than_the_image_is_refused():
     made = convolutional(Conv2D(4, 3, activation="relu"), MaxPool2D(6))
     with pytest.raises(ShapeError, match="max_pool2d"):
         made(np.zeros((1, 7, 7, 3)))
+
+
+# Batch norm, and ELU, with the dense layer before them, in inference
+
+
+class OwnDense(Dense):
+    """May do anything in `forward`."""
+
+
+def dense_chain(*layers, dtype="float32"):
+    made = Sequential(*layers, input_shape=(20,)).to(dtype=dtype).eval()
+    rng = np.random.default_rng(0)
+    for layer in made:
+        if isinstance(layer, BatchNorm):
+            shape = layer.running_mean.shape
+            layer.running_mean[:], layer.running_var[:] = rng.normal(size=shape), rng.uniform(0.5, 2, shape)
+            layer.gamma.data, layer.beta.data = rng.normal(size=shape), rng.normal(size=shape)
+        elif isinstance(layer, Dense) and layer.bias is not None:
+            layer.bias.data = rng.normal(size=layer.units)
+    return made
+
+
+NORMALISED = [
+    (lambda: [Dense(7), BatchNorm()], 1),
+    (lambda: [Dense(7, use_bias=False), BatchNorm(eps=0.1), ELU(0.5)], 1),
+    (lambda: [Dense(70), BatchNorm(), ELU(), Dense(90), BatchNorm(), ELU(0.0), Dense(3)], 2),
+    (lambda: [Dense(7), BatchNorm(), BatchNorm(), ELU()], 1),
+    (lambda: [Dense(7), BatchNorm(), ELU(), ELU()], 1),
+    (lambda: [Dense(7), BatchNorm(), ReLU()], 1),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("layers", "together"), NORMALISED)
+def test_batch_norm_with_a_dense_layer(layers, together, dtype, applied):
+    made = dense_chain(*layers(), dtype=dtype)
+    x = np.random.default_rng(1).normal(size=(50, 20)).astype(dtype)
+    applied.clear()
+    with dl.no_grad():
+        got = made(x).data
+        assert applied.count("NormalisedDense") == together
+        expected = OneByOne(made)(x).data
+    assert got.dtype == expected.dtype
+    limit = 1e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(got, expected, rtol=limit, atol=limit)
+
+
+def with_graph(made, x):
+    made(x)
+
+
+def in_training(made, x):
+    with dl.no_grad():
+        made.train()(x)
+
+
+def of_the_batch(made, x):
+    with dl.no_grad():
+        made.freeze(batch_norm="batch").train()(x)
+
+
+def watched(made, x):
+    made[1]._watch = lambda layer, y: None
+    with dl.no_grad():
+        made(x)
+
+
+@pytest.mark.parametrize("way", [with_graph, in_training, of_the_batch, watched])
+def test_batch_norm_is_left_alone(way, applied):
+    way(dense_chain(Dense(7), BatchNorm(), ELU()), np.ones((50, 20), np.float32))
+    assert "NormalisedDense" not in applied
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [OwnDense(7), BatchNorm()],
+        lambda: [Dense(7), Counted()],
+        lambda: [Dense(7, activation="relu"), BatchNorm()],
+        lambda: [Dense(7, activation="tanh"), BatchNorm()],
+        lambda: [Dense(7), ELU(), BatchNorm()],
+    ],
+    ids=["subclass", "subclass-of-norm", "relu", "tanh", "elu-first"],
+)
+def test_dense_layers_that_are_left_alone(layers, applied):
+    made, x = dense_chain(*layers()), np.ones((50, 20), np.float32)
+    with dl.no_grad():
+        made(x)
+    assert "NormalisedDense" not in applied
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_who_watches_a_layer_of_three_sees_its_own_output(place):
+    made, seen = dense_chain(Dense(7), BatchNorm(), ELU()), []
+    made[place]._watch = lambda layer, y: seen.append(y.data)
+    x = np.ones((5, 20), np.float32)
+    with dl.no_grad():
+        made(x)
+        expected = x
+        for layer in made.layers[: place + 1]:
+            expected = layer.forward(dl.Tensor(expected)).data
+    np.testing.assert_allclose(seen[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_wrong_width_names_the_layer():
+    made = dense_chain(Dense(7), BatchNorm())
+    with dl.no_grad(), pytest.raises(ShapeError, match="dense: I is") as error:
+        made(np.ones((5, 21), np.float32))
+    assert "Dense" in error.value.__notes__[0]

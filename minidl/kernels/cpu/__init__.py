@@ -14,7 +14,7 @@ from .elementwise import (
     leaky_relu,
     leaky_relu_grad,
 )
-from .linear import dense, matmul, sum_rows
+from .linear import dense, dense_affine, matmul, sum_rows
 from .loss import cross_entropy, cross_entropy_grad
 from .masks import dropout, dropout_grad
 from .norm import batch_norm, batch_norm_grad, normalise
@@ -26,6 +26,6 @@ discard_stale(CACHE)
 
 __all__ = [
     "adam_step", "batch_norm", "batch_norm_grad", "bias_activation", "bias_activation_grad", "conv2d",
-    "conv2d_grad_input", "conv2d_grad_weight", "conv2d_max_pool", "cross_entropy", "cross_entropy_grad", "dense", "dropout", "dropout_grad", "elu", "elu_grad",
+    "conv2d_grad_input", "conv2d_grad_weight", "conv2d_max_pool", "cross_entropy", "cross_entropy_grad", "dense", "dense_affine", "dropout", "dropout_grad", "elu", "elu_grad",
     "leaky_relu", "leaky_relu_grad", "matmul", "max_pool", "max_pool_grad", "normalise", "sgd_step", "sum_rows",
 ]  # fmt: skip

@@ -66,15 +66,16 @@ def conv2d_max_pool(
     dilation: Pair,
     algorithm: str,
     pool: tuple[Pair, Pair, Pair, Pads],
-) -> tuple[Array, Array]:
+    places: bool = True,
+) -> tuple[Array, Array | None]:
     size, kernel, steps, pool_pads = pool
     able = ready(x, w, w if b is None else b) and kernel[0] * kernel[1] <= 256
     if not able or choose(algorithm, OUTPUT, w.shape, out, strides, dilation) != "direct":
-        return max_pool(conv2d(x, w, b, slope, out, strides, pads, dilation, algorithm), *pool)
+        return max_pool(conv2d(x, w, b, slope, out, strides, pads, dilation, algorithm), *pool, places)
     y, where = empty_results((len(x), *size, w.shape[3]), x.dtype)
-    largest = largest_of(kernel, steps, pool_pads)
+    largest = largest_of(kernel, steps, pool_pads, places)
     direct.conv2d_max_pool(np.ascontiguousarray(x), w, b, slope, strides, pads, out, largest, y, where)
-    return y, where
+    return y, where if places else None
 
 
 def conv2d_grad_input(

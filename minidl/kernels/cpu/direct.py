@@ -25,7 +25,7 @@ from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide
 from .winograd_bands import copy_band
 
 PIXELS = 1024  # that are summed up in one go, for precision
-TO_POOL = 2**18  # bytes of a result that are pooled while they are in the cache
+TO_POOL = 2**19  # bytes of a result that are pooled while they are in the cache
 
 # Images and gradients are lines: (N, H, W * C).
 

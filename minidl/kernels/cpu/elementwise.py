@@ -95,6 +95,24 @@ def _elu_grad(x, y, g, alpha):
         g[j] = g[j] if x[j] > 0 else g[j] * (y[j] + alpha)
 
 
+@jit
+def affine_rows(y, scale, shift, alpha, linear):
+    """y (M, C) = y * scale + shift, and ELU unless it is to stay linear; float32, in this thread alone."""
+    m, c = y.shape
+    some = max(PIECE // c, 1)
+    part = np.empty((some, c), y.dtype)
+    for start in range(0, m, some):
+        rows = y[start : start + some]
+        for i in range(len(rows)):
+            row, out = rows[i], part[i]
+            for j in range(c):
+                out[j] = row[j] * scale[j] + shift[j]
+        if linear:
+            rows[:] = part[: len(rows)]
+        else:
+            _elu_single(part[: len(rows)].reshape(-1), rows.reshape(-1), alpha)
+
+
 def elu(x: Array, alpha: float) -> Array:
     if not ready(x):
         return reference.elu(x, alpha)

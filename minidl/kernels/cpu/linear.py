@@ -18,8 +18,8 @@ from ...backend import Array
 from .. import reference, threads
 from ..threads import split
 from . import partner, products
-from .compiling import delivered, folding, jit, ready
-from .elementwise import activate_rows, bias_activation
+from .compiling import SINGLE, delivered, folding, jit, ready
+from .elementwise import activate_rows, affine_rows, bias_activation
 from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
 
 ALONE = 2**18  # multiplications up to which BLAS keeps to one thread by itself
@@ -96,6 +96,24 @@ def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
         activate_rows(y[i:j], b, slope)
 
     split(share, m, nanoseconds, products=True)
+    return y
+
+
+def dense_affine(x: Array, w: Array, scale: Array, shift: Array, alpha: float | None) -> Array:
+    (m, k), n = x.shape, w.shape[1]
+    if not ready(x, w, scale, shift) or x.dtype != SINGLE or not n:
+        return reference.dense_affine(x, w, scale, shift, alpha)
+    y, nanoseconds = np.empty((m, n), x.dtype), m * k * n / 50
+    scale, shift = np.ascontiguousarray(scale), np.ascontiguousarray(shift)
+    small = m * k * n > ALONE and nanoseconds < 2 * threads.GRAIN
+    if small and partner.multiply(x, w, y, (scale, shift, alpha)):
+        return y
+
+    def share(i: int, j: int) -> None:
+        products.multiply(x[i:j], w, y[i:j])
+        affine_rows(y[i:j], scale, shift, np.float32(alpha or 0), alpha is None)
+
+    split(share, m, nanoseconds + m * n, products=True)
     return y
 
 

@@ -17,17 +17,18 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.extending import intrinsic
 
 from ...backend import Array
 from .. import threads
 from .compiling import DOUBLE, SINGLE, jit
+from .elementwise import affine_rows
 
 PATIENCE = 1_000_000  # looks into the mail before the partner goes to sleep: half a millisecond
 FEWEST_ROWS = 32  # worth halving
 FREE, POSTED, TAKEN, DONE = range(4)  # states of the mail's job, in its first number
-JOB, SIZE = 8, 24  # where the mail says what to do, on another line of the cache than its state; and its end
+JOB, SIZE = 8, 32  # where the mail says what to do, on another line of the cache than its state; and its end
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112  # CBLAS's words
 LONG, SHORT = ir.IntType(64), ir.IntType(32)
 
@@ -67,6 +68,16 @@ def _change(context, address, old, new):
     return types.boolean(types.intp, types.int64, types.int64), generate
 
 
+@intrinsic
+def _numbers_at(context, address):
+    """A pointer to float32 for `carray`."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(types.intp), generate
+
+
 def _gemm(dtype: Any) -> Any:
     """c = a b by the CBLAS function at an address, whose integers have 64 bits."""
 
@@ -93,7 +104,7 @@ _single, _double = _gemm(types.float32), _gemm(types.float64)
 
 @jit
 def _half(mail, start, stop):
-    """Rows of the product that the mail describes."""
+    """Rows of the product that the mail describes, and what is to be done to them then."""
     job = mail[JOB + 1 :]
     size, function, a_order, b_order, n, k = job[0], job[1], job[2], job[3], job[4], job[5]
     a, a_step, b, b_step, c, c_step = job[6], job[7], job[8], job[9], job[10], job[11]
@@ -101,6 +112,10 @@ def _half(mail, start, stop):
     c += start * size * c_step
     if size == 4:
         _single(function, a_order, b_order, stop - start, n, k, a, a_step, b, b_step, c, c_step)
+        if job[12]:
+            rows, scale = carray(_numbers_at(c), (stop - start, n)), carray(_numbers_at(job[12]), n)
+            alpha = np.float32(mail.view(np.float64)[JOB + 15])
+            affine_rows(rows, scale, carray(_numbers_at(job[13]), n), alpha, job[15] != 0)
     else:
         _double(function, a_order, b_order, stop - start, n, k, a, a_step, b, b_step, c, c_step)
 
@@ -117,8 +132,11 @@ def _order(x):
 
 
 @jit
-def _multiply(mail, function, a, b, c, together):
-    """c = a b by the function at this address, the lower half by whoever is first; False if the orders do not do."""
+def _multiply(mail, function, a, b, c, together, scale, shift, alpha, linear):
+    """c = a b by the function at this address, the lower half by whoever is first; False if the orders do not do.
+
+    If `scale` has numbers, `affine_rows` follows for each half: its rows are still in the nearest cache.
+    """
     (a_order, a_step), (b_order, b_step), (c_order, c_step) = _order(a), _order(b), _order(c)
     if a_order == 0 or b_order == 0 or c_order != PLAIN:
         return False
@@ -127,6 +145,8 @@ def _multiply(mail, function, a, b, c, together):
     job[0], job[1], job[2], job[3], job[4], job[5], job[6] = rows, size, function, a_order, b_order, n, k
     job[7], job[8], job[9], job[10] = a.ctypes.data, a_step, b.ctypes.data, b_step
     job[11], job[12] = c.ctypes.data, c_step
+    job[13], job[14], job[16] = scale.ctypes.data if scale.size else 0, shift.ctypes.data, linear
+    mail.view(np.float64)[JOB + 15] = alpha
     if together:
         _put(state, POSTED)
     _half(mail, 0, rows // 2)
@@ -191,13 +211,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start)  # threads do not survive a fork
 
 
+NOTHING = np.empty(0, np.float32), np.empty(0, np.float32), None  # to be done to a product
+
 # NumPy's own products, if it has the BLAS of its wheels.
 _found = threads.blas.addresses("scipy_cblas_sgemm64_", "scipy_cblas_dgemm64_")
 _products = dict(zip((SINGLE, DOUBLE), _found, strict=False))
 
 
-def multiply(a: Array, b: Array, out: Array) -> bool:
-    """Write a (M, K) times b (K, N), of one dtype, to `out`; False if this is not for two."""
+def multiply(a: Array, b: Array, out: Array, affine: tuple[Array, Array, float | None] = NOTHING) -> bool:
+    """Write a (M, K) times b (K, N), of one dtype, to `out`; False if this is not for two.
+
+    With `affine`, scale and shift (N,) of float32 and ELU's alpha or None, out = elu(a b * scale + shift).
+    """
     function = _products.get(a.dtype)
     if function is None or out.dtype != a.dtype or len(a) < FEWEST_ROWS:
         return False
@@ -207,7 +232,8 @@ def multiply(a: Array, b: Array, out: Array) -> bool:
     try:
         together = partner.awake and not alone
         with threads.blas:  # not imported by name: a fork makes another
-            done = _multiply(mail, function, a, b, out, together)
+            scale, shift, alpha = affine
+            done = _multiply(mail, function, a, b, out, together, scale, shift, alpha or 0.0, alpha is None)
         if done and not together and not alone:
             partner.wake()
     finally:

@@ -63,6 +63,22 @@ def _max_of_four(x, y, where):
 
 
 @jit
+def _only_max_of_four(x, y):
+    """The same without places, which inference does not need."""
+    n, oh, ow, c = y.shape
+    for i in range(n):
+        for oy in range(oh):
+            for ox in range(ow):
+                a, b = x[i, 2 * oy, 2 * ox], x[i, 2 * oy, 2 * ox + 1]
+                d, e = x[i, 2 * oy + 1, 2 * ox], x[i, 2 * oy + 1, 2 * ox + 1]
+                best = y[i, oy, ox]
+                for j in range(c):
+                    v = b[j] if b[j] > a[j] or b[j] != b[j] else a[j]
+                    w = e[j] if e[j] > d[j] or e[j] != e[j] else d[j]
+                    best[j] = w if w > v or w != w else v
+
+
+@jit
 def _give_to_four(dy, where, dx):
     """One offset after the other: each inner loop becomes vector code."""
     n, oh, ow, c = dy.shape
@@ -114,14 +130,16 @@ def _give_to_winners(dy, where, dx, kh, kw, sh, sw, top, left):
                                 pixel[j] += grad[j] if offset[j] == k else 0
 
 
-def max_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads) -> tuple[Array, Array]:
+def max_pool(
+    x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads, places: bool = True
+) -> tuple[Array, Array | None]:
     if not ready(x) or kernel[0] * kernel[1] > 256:
-        return reference.max_pool(x, out, kernel, strides, pads)
+        return reference.max_pool(x, out, kernel, strides, pads, places)
     x = np.ascontiguousarray(x)
     y, where = empty_results((len(x), *out, x.shape[3]), x.dtype)
-    pool = largest_of(kernel, strides, pads)
+    pool = largest_of(kernel, strides, pads, places)
     split(lambda i, j: pool(x[i:j], y[i:j], where[i:j]), len(x), 0.5 * x.size)
-    return y, where
+    return y, where if places else None
 
 
 def empty_results(shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
@@ -129,10 +147,12 @@ def empty_results(shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
     return np.empty(shape, dtype), np.empty(shape, np.uint8)
 
 
-def largest_of(kernel: Pair, strides: Pair, pads: Pads) -> Callable[[Array, Array, Array], None]:
+def largest_of(
+    kernel: Pair, strides: Pair, pads: Pads, places: bool
+) -> Callable[[Array, Array, Array], None]:
     """A function that writes the largest number of each window of images, and its place, in this thread alone."""
     if _usual(kernel, strides, pads):
-        return _max_of_four
+        return _max_of_four if places else lambda x, y, where: _only_max_of_four(x, y)
     geometry = *kernel, *strides, pads[0][0], pads[1][0]
     return lambda x, y, where: _max_windows(x, y, where, *geometry)
 

@@ -99,8 +99,9 @@ def conv2d_max_pool(
     dilation: Pair,
     algorithm: str,
     pool: tuple[Pair, Pair, Pair, Pads],
-) -> tuple[Array, Array]:
-    return max_pool(conv2d(x, w, b, slope, out, strides, pads, dilation, algorithm), *pool)
+    places: bool = True,
+) -> tuple[Array, Array | None]:
+    return max_pool(conv2d(x, w, b, slope, out, strides, pads, dilation, algorithm), *pool, places)
 
 
 def conv2d_grad_input(

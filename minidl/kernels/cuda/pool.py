@@ -29,17 +29,19 @@ def _offset_type(kernel: Pair) -> type:
     return np.uint8 if kernel[0] * kernel[1] <= 256 else np.int32
 
 
-def max_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads) -> tuple[Array, Array]:
+def max_pool(
+    x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads, places: bool = True
+) -> tuple[Array, Array | None]:
     shape, kind = (len(x), *out, x.shape[3]), _offset_type(kernel)
     if not ready(x) or np.prod(shape) >= LARGEST:
-        return reference.max_pool(x, out, kernel, strides, pads)
+        return reference.max_pool(x, out, kernel, strides, pads, places)
     (x,) = contiguous(x)
     y, where = cupy.empty(shape, x.dtype), cupy.empty(shape, kind)
     constants = geometry(x.shape, out, kernel, strides, pads, (1, 1))
     launch_each(
         "windows.max_pool", y.size, x, y, where, np.int32(len(x)), constants=constants, T=x.dtype, I=kind
     )
-    return y, where
+    return y, where if places else None
 
 
 def max_pool_grad(
