@@ -59,7 +59,8 @@ ONLY_IN = {
         *(f"kernels/cuda/{f.name}" for f in (PACKAGE / "kernels/cuda").glob("*.py")),
     },
     "numba": {
-        f"kernels/cpu/{name}.py" for name in ("compiling", "masks", "matrix_unit", "microkernel", "partner")
+        f"kernels/cpu/{name}.py"
+        for name in ("blas", "compiling", "masks", "matrix_unit", "microkernel", "partner")
     },
     "threadpoolctl": {"environment.py", "kernels/threads.py"},
     "matplotlib": {"plot.py", "data/glyphs.py"},

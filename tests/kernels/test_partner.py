@@ -16,11 +16,9 @@ from tests.drawn import compare, dtypes
 
 pytest.importorskip("numba", reason="the partner needs Numba: pip install 'minidl[fast]'")
 from minidl.kernels import threads
-from minidl.kernels.cpu import linear, partner
+from minidl.kernels.cpu import blas, linear, partner
 
-pytestmark = pytest.mark.skipif(
-    not partner._products, reason="NumPy has another BLAS than that of its wheels"
-)
+pytestmark = pytest.mark.skipif(not blas.FUNCTIONS, reason="NumPy has another BLAS than that of its wheels")
 
 
 def matrix(rows, columns, dtype, order, seed):
@@ -81,7 +79,7 @@ def test_the_same_bits_whoever_computes(state, fresh):
     expected = np.full((128, 90), np.nan, np.float32)
     with threads.blas:
         assert partner._multiply(
-            fresh.mail, partner._products[A.dtype], A, B, expected, False, *partner.NOTHING[:2], 0.0, True
+            fresh.mail, blas.FUNCTIONS[A.dtype], A, B, expected, False, *partner.NOTHING[:2], 0.0, True
         )
     np.testing.assert_allclose(expected, A @ B, rtol=1e-4, atol=1e-4)
     state(fresh)
@@ -93,7 +91,7 @@ def test_the_same_bits_whoever_computes(state, fresh):
 def test_the_partner_computes_the_lower_half(fresh, dtype):
     a, b, out = A.astype(dtype), B.astype(dtype), np.zeros((128, 90), dtype)
     affine = SCALE, SHIFT, 0.5, False
-    assert partner._multiply(fresh.mail, partner._products[out.dtype], a, b, out, False, *affine)
+    assert partner._multiply(fresh.mail, blas.FUNCTIONS[out.dtype], a, b, out, False, *affine)
     expected = out.copy()
     out[:] = np.nan
     fresh.mail[0] = partner.POSTED

@@ -12,6 +12,7 @@ from .. import reference
 from ..threads import split
 from . import direct, direct_image, products, winograd
 from .algorithms import FILTERS, IMAGE, OUTPUT, choose
+from .blas import add_products
 from .columns import Columns
 from .compiling import ready
 from .elementwise import activate_rows
@@ -144,11 +145,10 @@ def conv2d_grad_weight(
     columns, rows_of_dy = Columns(x, out, shape[:2], strides, pads, dilation), dy.reshape(-1, filters)
 
     def share(start: int, stop: int) -> Array:
-        total: Array | None = None
+        total = np.zeros((columns.width, filters), x.dtype)
         for images, rows in columns.blocks(start, stop):
-            part = columns.seen(images).T @ rows_of_dy[rows]
-            total = part if total is None else np.add(total, part, out=total)
-        return np.zeros((columns.width, filters), x.dtype) if total is None else total
+            add_products(columns.seen(images).T[None], rows_of_dy[rows][None], total[None])
+        return total
 
     shares: Any = split(share, len(x), columns.nanoseconds * (1 + filters / 8), products=True)
     flat = dw.reshape(-1, filters)

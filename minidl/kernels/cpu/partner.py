@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -22,15 +21,15 @@ from numba.extending import intrinsic
 
 from ...backend import Array
 from .. import threads
-from .compiling import DOUBLE, SINGLE, jit
+from .blas import FUNCTIONS, PLAIN, double_gemm, order_of, single_gemm
+from .compiling import jit
 from .elementwise import affine_rows
 
 PATIENCE = 1_000_000  # looks into the mail before the partner goes to sleep: half a millisecond
 FEWEST_ROWS = 32  # worth halving
 FREE, POSTED, TAKEN, DONE = range(4)  # states of the mail's job, in its first number
 JOB, SIZE = 8, 32  # where the mail says what to do, on another line of the cache than its state; and its end
-ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112  # CBLAS's words
-LONG, SHORT = ir.IntType(64), ir.IntType(32)
+LONG = ir.IntType(64)
 
 
 @intrinsic
@@ -78,30 +77,6 @@ def _numbers_at(context, address):
     return types.CPointer(types.float32)(types.intp), generate
 
 
-def _gemm(dtype: Any) -> Any:
-    """c = a b by the CBLAS function at an address, whose integers have 64 bits."""
-
-    @intrinsic
-    def gemm(context, function, a_order, b_order, m, n, k, a, a_step, b, b_step, c, c_step):
-        def generate(context, builder, signature, arguments):
-            number = ir.FloatType() if dtype is types.float32 else ir.DoubleType()
-            words, sizes = [SHORT] * 3, [LONG] * 3
-            kinds = [*words, *sizes, number, LONG, LONG, LONG, LONG, number, LONG, LONG]
-            function, a_order, b_order, m, n, k, a, a_step, b, b_step, c, c_step = arguments
-            orders = [SHORT(ROW_MAJOR), builder.trunc(a_order, SHORT), builder.trunc(b_order, SHORT)]
-            values = [*orders, m, n, k, number(1), a, a_step, b, b_step, number(0), c, c_step]
-            place = builder.inttoptr(function, ir.FunctionType(ir.VoidType(), kinds).as_pointer())
-            builder.call(place, values)
-            return context.get_dummy_value()
-
-        return types.void(*[types.intp] * 12), generate
-
-    return gemm
-
-
-_single, _double = _gemm(types.float32), _gemm(types.float64)
-
-
 @jit
 def _half(mail, start, stop):
     """Rows of the product that the mail describes, and what is to be done to them then."""
@@ -111,24 +86,13 @@ def _half(mail, start, stop):
     a += start * size * (a_step if a_order == PLAIN else 1)
     c += start * size * c_step
     if size == 4:
-        _single(function, a_order, b_order, stop - start, n, k, a, a_step, b, b_step, c, c_step)
+        single_gemm(function, a_order, b_order, stop - start, n, k, a, a_step, b, b_step, 0, c, c_step)
         if job[12]:
             rows, scale = carray(_numbers_at(c), (stop - start, n)), carray(_numbers_at(job[12]), n)
             alpha = np.float32(mail.view(np.float64)[JOB + 15])
             affine_rows(rows, scale, carray(_numbers_at(job[13]), n), alpha, job[15] != 0)
     else:
-        _double(function, a_order, b_order, stop - start, n, k, a, a_step, b, b_step, c, c_step)
-
-
-@jit
-def _order(x):
-    """(CBLAS's word, numbers from line to line) of a matrix that lies in memory by rows or by columns, or (0, 0)."""
-    (rows, columns), (down, along), size = x.shape, x.strides, x.itemsize
-    if along == size and down >= columns * size:
-        return PLAIN, down // size
-    if down == size and along >= rows * size:
-        return TRANSPOSED, along // size
-    return 0, 0
+        double_gemm(function, a_order, b_order, stop - start, n, k, a, a_step, b, b_step, 0, c, c_step)
 
 
 @jit
@@ -137,7 +101,7 @@ def _multiply(mail, function, a, b, c, together, scale, shift, alpha, linear):
 
     If `scale` has numbers, `affine_rows` follows for each half: its rows are still in the nearest cache.
     """
-    (a_order, a_step), (b_order, b_step), (c_order, c_step) = _order(a), _order(b), _order(c)
+    (a_order, a_step), (b_order, b_step), (c_order, c_step) = order_of(a), order_of(b), order_of(c)
     if a_order == 0 or b_order == 0 or c_order != PLAIN:
         return False
     state, (rows, n), k, size = mail.ctypes.data, c.shape, a.shape[1], c.itemsize
@@ -213,17 +177,13 @@ if hasattr(os, "register_at_fork"):
 
 NOTHING = np.empty(0, np.float32), np.empty(0, np.float32), None  # to be done to a product
 
-# NumPy's own products, if it has the BLAS of its wheels.
-_found = threads.blas.addresses("scipy_cblas_sgemm64_", "scipy_cblas_dgemm64_")
-_products = dict(zip((SINGLE, DOUBLE), _found, strict=False))
-
 
 def multiply(a: Array, b: Array, out: Array, affine: tuple[Array, Array, float | None] = NOTHING) -> bool:
     """Write a (M, K) times b (K, N), of one dtype, to `out`; False if this is not for two.
 
     With `affine`, scale and shift (N,) of float32 and ELU's alpha or None, out = elu(a b * scale + shift).
     """
-    function = _products.get(a.dtype)
+    function = FUNCTIONS.get(a.dtype)
     if function is None or out.dtype != a.dtype or len(a) < FEWEST_ROWS:
         return False
     partner = _partner

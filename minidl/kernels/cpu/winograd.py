@@ -15,6 +15,7 @@ from ...backend import Array
 from ...shapes import Pads
 from ..threads import split
 from . import winograd_3x3, winograd_5x5
+from .blas import add_products
 from .compiling import scratch
 from .winograd_bands import SPACING
 
@@ -131,7 +132,8 @@ def grad_weight(dy: Array, x: Array, pads: Pads, dw: Array, tile: Tile) -> None:
         total = np.zeros((count, c, f), x.dtype)
         for first, last, tiles in _blocks(start, stop, tx, max(c, f)):
             transform(v, z, first, last)
-            total += _matrices(v, count, tiles, c).transpose(0, 2, 1) @ _matrices(z, count, tiles, f)
+            seen, graded = _matrices(v, count, tiles, c).transpose(0, 2, 1), _matrices(z, count, tiles, f)
+            add_products(seen, graded, total)
         return total
 
     def together() -> Array:
@@ -144,8 +146,7 @@ def grad_weight(dy: Array, x: Array, pads: Pads, dw: Array, tile: Tile) -> None:
                 transform(v[i * tx * c :], z[i * tx * f :], first + i, first + j)
 
             def some_positions(i: int, j: int, seen: Array = seen, graded: Array = graded) -> None:
-                for position in range(i, j):  # one after the other: the summand stays in the cache
-                    total[position] += seen[position] @ graded[position]
+                add_products(seen[i:j], graded[i:j], total[i:j])
 
             split(some_tiles, last - first, 0.5 * count * tiles * (c + f))
             split(some_positions, count, 0.01 * count * tiles * c * f, products=True)

@@ -1,0 +1,75 @@
+"""Sums of products by BLAS's own function: right in every order of memory, and with another BLAS too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.drawn import compare, dtypes
+
+pytest.importorskip("numba", reason="the kernels need Numba: pip install 'minidl[fast]'")
+from minidl.kernels.cpu import blas
+
+ORDERS = {
+    "rows": lambda x: x,
+    "columns": lambda x: np.ascontiguousarray(x.swapaxes(1, 2)).swapaxes(1, 2),
+    "part": lambda x: np.pad(x, ((0, 0), (1, 1), (2, 1)))[:, 1:-1, 2:-1],
+    "apart": lambda x: np.repeat(np.repeat(x, 2, axis=1), 2, axis=2)[:, ::2, ::2],
+    "backward": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+}
+orders, few = st.sampled_from(sorted(ORDERS)), st.integers(0, 9)
+
+
+def sums(p, m, k, n, dtype, of_a, of_b, of_total="rows"):
+    """(what is added up, what it must be)."""
+    rng = np.random.default_rng(p * m * k * n)
+    a, b, total = (rng.normal(size=size).astype(dtype) for size in ((p, m, k), (p, k, n), (p, m, n)))
+    expected = total + a @ b
+    total = ORDERS[of_total](total)
+    blas.add_products(ORDERS[of_a](a), ORDERS[of_b](b), total)
+    return total, expected
+
+
+@given(few, few, few, few, dtypes, orders, orders, orders)
+def test_any_order_of_memory(p, m, k, n, dtype, of_a, of_b, of_total):
+    compare(*sums(p, m, k, n, dtype, of_a, of_b, of_total))
+
+
+@given(few, few, few, few, dtypes, orders, orders)
+def test_with_another_blas(p, m, k, n, dtype, of_a, of_b):
+    before = dict(blas.FUNCTIONS)
+    blas.FUNCTIONS.clear()
+    try:
+        compare(*sums(p, m, k, n, dtype, of_a, of_b))
+    finally:
+        blas.FUNCTIONS.update(before)
+
+
+@pytest.mark.skipif(not blas.FUNCTIONS, reason="NumPy has another BLAS than that of its wheels")
+@pytest.mark.parametrize(("of_a", "of_b"), [("rows", "part"), ("columns", "columns")])
+def test_the_function_is_used(of_a, of_b, monkeypatch):
+    used, add = [], blas._add_products
+    monkeypatch.setattr(blas, "_add_products", lambda *arguments: (used.append(1), add(*arguments)))
+    compare(*sums(3, 20, 30, 40, np.float32, of_a, of_b))
+    assert used
+
+
+def test_integers_and_half_precision_are_added_up_too():
+    compare(*sums(2, 3, 4, 5, np.float16, "rows", "columns"), tolerance=1e-2)
+    compare(*sums(2, 3, 4, 5, np.int64, "rows", "columns"))
+
+
+def test_rows_that_share_memory_and_mixed_precision():
+    row, b = (
+        np.arange(8, dtype=np.float32),
+        np.random.default_rng(0).normal(size=(1, 4, 3)).astype(np.float32),
+    )
+    for a in (np.broadcast_to(row[:4], (1, 5, 4)), np.lib.stride_tricks.sliding_window_view(row, 4)[None]):
+        total = np.ones((1, 5, 3), np.float32)
+        blas.add_products(a, b, total)
+        compare(total, 1 + a @ b)
+    total = np.ones((1, 5, 3))
+    blas.add_products(a, b.astype(np.float64), total)
+    compare(total, 1 + a @ b.astype(np.float64))
