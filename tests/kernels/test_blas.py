@@ -22,27 +22,28 @@ ORDERS = {
 orders, few = st.sampled_from(sorted(ORDERS)), st.integers(0, 9)
 
 
-def sums(p, m, k, n, dtype, of_a, of_b, of_total="rows"):
+def sums(p, m, k, n, dtype, of_a, of_b, of_total="rows", anew=False):
     """(what is added up, what it must be)."""
     rng = np.random.default_rng(p * m * k * n)
     a, b, total = (rng.normal(size=size).astype(dtype) for size in ((p, m, k), (p, k, n), (p, m, n)))
-    expected = total + a @ b
+    expected = a @ b if anew else total + a @ b
+    total = np.full_like(total, np.nan) if anew else total  # which must not be looked at
     total = ORDERS[of_total](total)
-    blas.add_products(ORDERS[of_a](a), ORDERS[of_b](b), total)
+    blas.add_products(ORDERS[of_a](a), ORDERS[of_b](b), total, anew)
     return total, expected
 
 
-@given(few, few, few, few, dtypes, orders, orders, orders)
-def test_any_order_of_memory(p, m, k, n, dtype, of_a, of_b, of_total):
-    compare(*sums(p, m, k, n, dtype, of_a, of_b, of_total))
+@given(few, few, few, few, dtypes, orders, orders, orders, st.booleans())
+def test_any_order_of_memory(p, m, k, n, dtype, of_a, of_b, of_total, anew):
+    compare(*sums(p, m, k, n, dtype, of_a, of_b, of_total, anew))
 
 
-@given(few, few, few, few, dtypes, orders, orders)
-def test_with_another_blas(p, m, k, n, dtype, of_a, of_b):
+@given(few, few, few, few, dtypes, orders, orders, st.booleans())
+def test_with_another_blas(p, m, k, n, dtype, of_a, of_b, anew):
     before = dict(blas.FUNCTIONS)
     blas.FUNCTIONS.clear()
     try:
-        compare(*sums(p, m, k, n, dtype, of_a, of_b))
+        compare(*sums(p, m, k, n, dtype, of_a, of_b, anew=anew))
     finally:
         blas.FUNCTIONS.update(before)
 
@@ -70,6 +71,6 @@ def test_rows_that_share_memory_and_mixed_precision():
         total = np.ones((1, 5, 3), np.float32)
         blas.add_products(a, b, total)
         compare(total, 1 + a @ b)
-    total = np.ones((1, 5, 3))
+    total, a = np.ones((1, 5, 3)), np.full((1, 5, 4), 2, np.float32)
     blas.add_products(a, b.astype(np.float64), total)
     compare(total, 1 + a @ b.astype(np.float64))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -62,15 +63,15 @@ def order_of(x):
 
 
 @jit
-def _add_products(function, a, b, total):
+def _add_products(function, a, b, total, add):
     m, n, k = total.shape[1], total.shape[2], a.shape[2]
     for p in range(len(total)):
         (a_order, a_step), (b_order, b_step), c = order_of(a[p]), order_of(b[p]), total[p].ctypes.data
         left, right = a[p].ctypes.data, b[p].ctypes.data
         if total.itemsize == 4:
-            single_gemm(function, a_order, b_order, m, n, k, left, a_step, right, b_step, 1, c, n)
+            single_gemm(function, a_order, b_order, m, n, k, left, a_step, right, b_step, add, c, n)
         else:
-            double_gemm(function, a_order, b_order, m, n, k, left, a_step, right, b_step, 1, c, n)
+            double_gemm(function, a_order, b_order, m, n, k, left, a_step, right, b_step, add, c, n)
 
 
 @jit
@@ -78,12 +79,12 @@ def _in_order(a, b):
     return order_of(a)[0] != 0 and order_of(b)[0] != 0
 
 
-def add_products(a: Array, b: Array, total: Array) -> None:
-    """Add a (P, M, K) times b (P, K, N) to total (P, M, N), one after the other, in this thread."""
+def add_products(a: Array, b: Array, total: Array, anew: bool = False) -> None:
+    """Add a (P, M, K) times b (P, K, N) to total (P, M, N), or write it there, one after the other, in this thread."""
     function = FUNCTIONS.get(total.dtype)
     able = function is not None and total.size and ready(a, b, total) and total.flags.c_contiguous
     if able and _in_order(a[0], b[0]):
-        _add_products(function, a, b, total)
+        _add_products(function, a, b, total, 0 if anew else 1)
     else:
         for x, y, z in zip(a, b, total, strict=True):
-            z += x @ y
+            np.matmul(x, y, out=z) if anew else np.add(z, x @ y, out=z)

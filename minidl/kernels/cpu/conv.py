@@ -145,9 +145,10 @@ def conv2d_grad_weight(
     columns, rows_of_dy = Columns(x, out, shape[:2], strides, pads, dilation), dy.reshape(-1, filters)
 
     def share(start: int, stop: int) -> Array:
-        total = np.zeros((columns.width, filters), x.dtype)
+        total = (np.empty if start < stop else np.zeros)((columns.width, filters), x.dtype)
         for images, rows in columns.blocks(start, stop):
-            add_products(columns.seen(images).T[None], rows_of_dy[rows][None], total[None])
+            anew = images.start == start
+            add_products(columns.seen(images).T[None], rows_of_dy[rows][None], total[None], anew)
         return total
 
     shares: Any = split(share, len(x), columns.nanoseconds * (1 + filters / 8), products=True)

@@ -69,12 +69,23 @@ TILES = {
 }
 
 
-def transform(w: Array, tile: Tile, turned: bool = False) -> Array:
-    """G w G^T of filters (r, r, C, F), by position: (n^2, C, F); of the filters turned around if that is wanted."""
+def transform(w: Array, tile: Tile, turned: bool = False, swapped: bool = False) -> Array:
+    """G w G^T of filters (r, r, C, F), by position: (n^2, C, F).
+
+    Of the filters turned around, or with C and F swapped, if that is wanted: BLAS is slower with a transposed factor.
+    """
     both = np.kron(tile.g, tile.g).astype(w.dtype)[:, :: -1 if turned else 1]
-    u, flat = np.empty((len(both), w.shape[2] * w.shape[3]), w.dtype), w.reshape(both.shape[1], -1)
+    filters = w.reshape(-1, *w.shape[2:])
+    if swapped:
+        straight, filters = filters, np.empty((len(filters), *w.shape[:1:-1]), w.dtype)
+
+        def copy(i: int, j: int) -> None:
+            filters[i:j] = straight[i:j].swapaxes(1, 2)
+
+        split(copy, len(filters), 1.0 * w.size)
+    u, flat = np.empty((len(both), filters[0].size), w.dtype), filters.reshape(len(filters), -1)
     split(lambda i, j: np.matmul(both, flat[:, i:j], out=u[:, i:j]), u.shape[1], 0.25 * u.size, True)
-    return u.reshape(-1, *w.shape[2:])
+    return u.reshape(-1, *filters.shape[1:])
 
 
 def conv2d(
@@ -99,10 +110,10 @@ def grad_input(dy: Array, w: Array, pads: Pads, dx: Array, tile: Tile) -> None:
     """Write the gradient of the image to dx (N, H, W, C), for filters w (r, r, C, F)."""
     r = len(w)
     if tile.to_gradient is None:  # a convolution with the filters turned around
-        turned = transform(w, tile, turned=True).transpose(0, 2, 1)
+        turned = transform(w, tile, turned=True, swapped=True)
         conv2d(dy, turned, None, None, tuple((r - 1 - a, r - 1 - b) for a, b in pads), dx, tile)  # type: ignore
         return
-    (n, h, width, c), (_, oh, ow, f), u = dx.shape, dy.shape, transform(w, tile).transpose(0, 2, 1)
+    (n, h, width, c), (_, oh, ow, f), u = dx.shape, dy.shape, transform(w, tile, swapped=True)
     ty, tx = -(-oh // tile.m), -(-ow // tile.m)
     lines, lines_of_dy = dx.reshape(n * h, width * c), dy.reshape(n * oh, ow * f)
 
@@ -129,24 +140,26 @@ def grad_weight(dy: Array, x: Array, pads: Pads, dw: Array, tile: Tile) -> None:
 
     def alone(start: int, stop: int) -> Array:
         v, z = (_positions(name, count, x.dtype) for name in ("tiles", "products"))
-        total = np.zeros((count, c, f), x.dtype)
+        total = (np.empty if start < stop else np.zeros)((count, c, f), x.dtype)
         for first, last, tiles in _blocks(start, stop, tx, max(c, f)):
             transform(v, z, first, last)
             seen, graded = _matrices(v, count, tiles, c).transpose(0, 2, 1), _matrices(z, count, tiles, f)
-            add_products(seen, graded, total)
+            add_products(seen, graded, total, anew=first == start)
         return total
 
     def together() -> Array:
         v, z = (_positions(name, count, x.dtype) for name in ("tiles", "products"))
-        total = np.zeros((count, c, f), x.dtype)
+        total = (np.empty if n * ty else np.zeros)((count, c, f), x.dtype)
         for first, last, tiles in _blocks(0, n * ty, tx, max(c, f)):
             seen, graded = _matrices(v, count, tiles, c).transpose(0, 2, 1), _matrices(z, count, tiles, f)
 
             def some_tiles(i: int, j: int, first: int = first) -> None:
                 transform(v[i * tx * c :], z[i * tx * f :], first + i, first + j)
 
-            def some_positions(i: int, j: int, seen: Array = seen, graded: Array = graded) -> None:
-                add_products(seen[i:j], graded[i:j], total[i:j])
+            def some_positions(
+                i: int, j: int, seen: Array = seen, graded: Array = graded, anew: bool = first == 0
+            ) -> None:
+                add_products(seen[i:j], graded[i:j], total[i:j], anew)
 
             split(some_tiles, last - first, 0.5 * count * tiles * (c + f))
             split(some_positions, count, 0.01 * count * tiles * c * f, products=True)
