@@ -31,9 +31,10 @@ def _product(x, factor):
 
 
 @jit
-def _philox(words, lanes, first, key0, key1, c1, c2, c3):
+def _philox(words, lanes, first, start):
     """Fill `words` (LANES, 4) with the output of the blocks from number `first` on (see `rng.philox4x64`)."""
     a, b, c, d = lanes[0], lanes[1], lanes[2], lanes[3]
+    key0, key1, c1, c2, c3 = start[0], start[1], start[2], start[3], start[4]
     for j in range(LANES):
         a[j], b[j], c[j], d[j] = first + np.uint64(j) + np.uint64(1), c1, c2, c3
     for _ in range(10):
@@ -47,15 +48,15 @@ def _philox(words, lanes, first, key0, key1, c1, c2, c3):
 
 
 @jit
-def _dropout(x, y, mask, first, key0, key1, c1, c2, c3, threshold, scale):
+def _dropout(x, y, mask, first, start_of_key, threshold, scale):
     words, lanes = np.empty((LANES, 4), np.uint64), np.empty((4, LANES), np.uint64)
-    bits = words.reshape(-1).view(np.uint32)
+    bits, limit, factor = words.reshape(-1).view(np.uint32), np.uint32(threshold), x.dtype.type(scale)
     for start in range(0, x.size, BLOCK):
-        _philox(words, lanes, first + np.uint64(start // 8), key0, key1, c1, c2, c3)
+        _philox(words, lanes, np.uint64(first + start // 8), start_of_key)
         some, result, kept = x[start : start + BLOCK], y[start : start + BLOCK], mask[start : start + BLOCK]
         for j in range(some.size):
-            kept[j] = bits[j] < threshold
-            result[j] = some[j] * scale if bits[j] < threshold else 0
+            kept[j] = bits[j] < limit
+            result[j] = some[j] * factor if bits[j] < limit else 0
 
 
 @jit
@@ -71,13 +72,13 @@ def dropout(x: Array, keep: float, key: Key) -> tuple[Array, Array]:
     y, mask = np.empty(x.shape, x.dtype), np.empty(x.shape, bool)
     flat, out, kept = np.ascontiguousarray(x).reshape(-1), y.reshape(-1), mask.reshape(-1)
     (k0, k1), (_, c1, c2, c3) = philox_start(key)
-    words = [np.uint64(word) for word in (k0, k1, c1, c2, c3)]
-    limit, scale = np.uint32(threshold), x.dtype.type(1 / keep)
+    start_of_key = np.array(
+        (k0, k1, c1, c2, c3), np.uint64
+    )  # five numbers of this type would take longer to pass
 
     def share(start: int, stop: int) -> None:
         part = slice(start * BLOCK, min(stop * BLOCK, out.size))
-        first = np.uint64(start * BLOCK // 8)
-        _dropout(flat[part], out[part], kept[part], first, *words, limit, scale)
+        _dropout(flat[part], out[part], kept[part], start * BLOCK // 8, start_of_key, threshold, 1 / keep)
 
     split(share, -(-out.size // BLOCK), 2.0 * out.size)
     return y, mask

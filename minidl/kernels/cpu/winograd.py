@@ -20,6 +20,7 @@ from .compiling import scratch
 from .winograd_bands import SPACING
 
 BLOCK_TILES, BLOCK_NUMBERS = 96, 8192  # tiles transformed at once, or more of fewer channels: so many numbers
+SOME = 32  # channels whose filters are transformed at once
 MANY_SUMS = 2**20  # numbers from which threads add up one filter gradient together, not one each
 
 
@@ -75,17 +76,16 @@ def transform(w: Array, tile: Tile, turned: bool = False, swapped: bool = False)
     Of the filters turned around, or with C and F swapped, if that is wanted: BLAS is slower with a transposed factor.
     """
     both = np.kron(tile.g, tile.g).astype(w.dtype)[:, :: -1 if turned else 1]
-    filters = w.reshape(-1, *w.shape[2:])
-    if swapped:
-        straight, filters = filters, np.empty((len(filters), *w.shape[:1:-1]), w.dtype)
+    filters = w.reshape(-1, *w.shape[2:]).swapaxes(1, 2 if swapped else 1)  # (r^2, C, F) or (r^2, F, C)
+    (_, k, n), u = filters.shape, np.empty((len(both), w.shape[2] * w.shape[3]), w.dtype)
 
-        def copy(i: int, j: int) -> None:
-            filters[i:j] = straight[i:j].swapaxes(1, 2)
+    def share(start: int, stop: int) -> None:
+        for i in range(start, stop, SOME):  # a small copy if they are swapped
+            j = min(i + SOME, stop)
+            np.matmul(both, filters[:, i:j].reshape(len(filters), -1), out=u[:, i * n : j * n])
 
-        split(copy, len(filters), 1.0 * w.size)
-    u, flat = np.empty((len(both), filters[0].size), w.dtype), filters.reshape(len(filters), -1)
-    split(lambda i, j: np.matmul(both, flat[:, i:j], out=u[:, i:j]), u.shape[1], 0.25 * u.size, True)
-    return u.reshape(-1, *filters.shape[1:])
+    split(share, k, 0.25 * u.size, products=True)
+    return u.reshape(-1, k, n)
 
 
 def conv2d(
