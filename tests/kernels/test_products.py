@@ -88,6 +88,14 @@ def test_more_than_a_block(order):
 
 
 @needs_unit
+def test_a_result_by_columns():
+    a, b = matrix(300, 300, seed=1), matrix(300, 300, seed=2)
+    out = np.empty((300, 300), np.float32, order="F")
+    products.multiply(a, b, out)
+    assert_precise(out, a, b)
+
+
+@needs_unit
 def test_all_scales():
     a, b = matrix(40, 40, seed=1), matrix(40, 40, seed=2)
     for scale in (1e-18, 1e18, np.float32(2) ** np.arange(-60, 60, 3)):

@@ -1,7 +1,7 @@
 """Intel's matrix unit (AMX): tiles of 16 rows of 64 bytes, and products of bfloat16 summed up in float32.
 
 A register for tiles holds 16 x 16 sums, or 16 x 32 of one factor. `tile` makes a block of 32 x 32 sums out of factors
-that `pack` has laid out (see `bfloat16`):
+that `pack` has laid out (see `products`):
 
     chunk  32 terms of 32 rows, or columns: the three parts of the numbers, one after the other
     part   two tiles, of 16 rows (or columns) each
@@ -17,6 +17,7 @@ Developer's Manual, volume 1, chapter 18 and volume 2, TDPBF16PS.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import sys
 from typing import Any
 
@@ -105,7 +106,7 @@ def tile(context, left, right, chunks, sums, step, anew):
                     _call(builder, "x86.tileloadd64", BYTE(i), places[i], step)
         with cgutils.for_range(builder, chunks) as loop:
             at, held = builder.mul(loop.index, LONG(CHUNK)), [-1, -1]
-            lines = iter(range(0, CHUNK, BYTES))
+            lines = iter(range(0, CHUNK, BYTES))  # of the next chunk: some are fetched after each product
             for pair in PAIRS:
                 for side, start in enumerate((left, right)):
                     if pair[side] != held[side]:
@@ -115,7 +116,7 @@ def tile(context, left, right, chunks, sums, step, anew):
                 held = list(pair)
                 for i in range(4):
                     _call(builder, "x86.tdpbf16ps", BYTE(i), BYTE(4 + i // 2), BYTE(6 + i % 2))
-                    for line in (next(lines) for _ in range(CHUNK // BYTES // 24)):
+                    for line in itertools.islice(lines, CHUNK // BYTES // (4 * len(PAIRS))):
                         for start in (left, right):
                             ahead = _beyond(builder, start, at, LONG(CHUNK + line))
                             _call(builder, "prefetch.p0", ahead, WORD(0), WORD(3), WORD(1))
