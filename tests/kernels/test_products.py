@@ -126,6 +126,7 @@ def test_small_products_and_double_stay_with_blas():
 
 
 @needs_unit
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_threads_and_processes():
     """The unit's registers belong to a thread, its permission to the process and those that it forks."""
     a, b = matrix(512, 512, seed=1), matrix(512, 512, seed=2)

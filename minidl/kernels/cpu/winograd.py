@@ -20,7 +20,7 @@ from .compiling import scratch
 from .winograd_bands import SPACING
 
 BLOCK_TILES, BLOCK_NUMBERS = 96, 8192  # tiles transformed at once, or more of fewer channels: so many numbers
-SOME = 32  # channels whose filters are transformed at once
+CHANNELS_AT_ONCE = 32  # channels whose filters are transformed at once
 MANY_SUMS = 2**20  # numbers from which threads add up one filter gradient together, not one each
 
 
@@ -80,8 +80,8 @@ def transform(w: Array, tile: Tile, turned: bool = False, swapped: bool = False)
     (_, k, n), u = filters.shape, np.empty((len(both), w.shape[2] * w.shape[3]), w.dtype)
 
     def share(start: int, stop: int) -> None:
-        for i in range(start, stop, SOME):  # a small copy if they are swapped
-            j = min(i + SOME, stop)
+        for i in range(start, stop, CHANNELS_AT_ONCE):  # a small copy if they are swapped
+            j = min(i + CHANNELS_AT_ONCE, stop)
             np.matmul(both, filters[:, i:j].reshape(len(filters), -1), out=u[:, i * n : j * n])
 
     split(share, k, 0.25 * u.size, products=True)
