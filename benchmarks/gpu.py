@@ -4,7 +4,8 @@ python -m benchmarks.gpu [--json FILE] [--parts smoke,tests,steps,mnist] [--case
 
 1. smoke: a product by cuBLAS within a capture, replayed, gives the right numbers.
 2. tests: ``pytest -m gpu``.
-3. steps: a step of each workload in minidl (eager, graph) and PyTorch (eager, compiled, graph), in fp32 and TF32. Before
+3. steps: a step of each workload in minidl (eager, graph) and PyTorch (eager, graph, graph with channels last, compiled),
+   in fp32 and TF32. Before
    the clock starts all must find the same losses from the same weights; times are of many steps between two waits.
 4. mnist: one epoch to 99 %, by the wall and on the GPU's clock, the same recipe in PyTorch.
 
@@ -33,7 +34,7 @@ from benchmarks.train_step import TOLERANCES
 from minidl.backend import DeviceError, cupy_module
 from minidl.environment import environment
 
-MODES = {"minidl_gpu": ("eager", "graph"), "torch_gpu": ("eager", "graph", "compile")}
+MODES = {"minidl_gpu": ("eager", "graph"), "torch_gpu": ("eager", "graph", "graph_channels_last", "compile")}
 LIMITS_S = {"minidl_gpu": 75, "torch_gpu": 165}  # with all compilation
 EPOCH_LIMITS_S = {"minidl": 40, "torch": 40}
 TF32_TOLERANCE = 20  # times that of fp32
@@ -122,8 +123,8 @@ def contest(module: str, names: list[str], seconds: float, limit_s: float) -> di
 def turns(module: str, names: list[str]) -> list[tuple[str, str, str]]:
     """(mode, precision, case) in the order of running: what takes long to compile comes last."""
     every = itertools.product(MODES[module], ("fp32", "tf32"), names)
-    ours = module == "minidl_gpu"  # which captures training only
-    return [turn for turn in every if not (ours and turn[0] == "graph" and not cases()[turn[2]].training)]
+    images = {name for name in names if len(cases()[name].shape) == 3}  # which have two memory formats
+    return [turn for turn in every if turn[0] != "graph_channels_last" or turn[2] in images]
 
 
 def contestants(module: str, names: list[str], seconds: float) -> None:

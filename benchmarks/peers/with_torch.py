@@ -16,7 +16,11 @@ from torch.nn import functional
 from benchmarks.networks import EPS, MOMENTUM, Case
 
 VERSION = f"torch {torch.__version__}"
-LAYOUT = torch.channels_last if os.environ.get("TORCH_LAYOUT") == "channels_last" else torch.contiguous_format
+
+
+def layout() -> torch.memory_format:
+    last = os.environ.get("TORCH_LAYOUT") == "channels_last"
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def layer(shape: tuple[int, ...], word: str, *arguments: Any) -> nn.Module:
@@ -48,8 +52,8 @@ class Contestant:
         x, y = case.batch_of_data()
         self.x, self.y = torch.from_numpy(x), torch.from_numpy(y)
         if self.x.ndim == 4:
-            self.x = self.x.permute(0, 3, 1, 2).contiguous(memory_format=LAYOUT)
-            self.model = self.model.to(memory_format=LAYOUT)
+            self.x = self.x.permute(0, 3, 1, 2).contiguous(memory_format=layout())
+            self.model = self.model.to(memory_format=layout())
         kind, lr = case.optimizer
         parameters = self.model.parameters()
         self.optimizer: torch.optim.Optimizer

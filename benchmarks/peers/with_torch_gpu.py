@@ -1,6 +1,6 @@
-"""PyTorch on a GPU in three modes: eager, compiled ("reduce-overhead"), and a step captured as a graph by hand.
+"""PyTorch on a GPU: eager, compiled ("reduce-overhead"), and a step captured as a graph by hand, in both memory formats.
 
-GPU_MODE, "eager", "compile" or "graph", chooses; GPU_PRECISION=tf32 lets products and convolutions use TF32. Adam is fused and capturable.
+GPU_MODE, "eager", "compile", "graph" or "graph_channels_last", chooses; GPU_PRECISION=tf32 lets products and convolutions use TF32. Adam is fused and capturable.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ class Contestant(with_torch.Contestant):
     def __init__(self, case: Case, weights: list[np.ndarray]):
         self.mode, tf32 = os.environ.get("GPU_MODE", "eager"), os.environ.get("GPU_PRECISION") == "tf32"
         self.version = f"torch {torch.__version__}, {self.mode}"
+        self.mode, _, layout = self.mode.partition("_")
+        os.environ["TORCH_LAYOUT"] = layout
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
         super().__init__(case, weights)

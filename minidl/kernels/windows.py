@@ -177,19 +177,31 @@ def max_pool_grad(
     return unpad(dx, pads)
 
 
-def avg_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads, counts: Array) -> Array:
-    """Sum of each window divided by `counts` (OH, OW, 1)."""
+def avg_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads, count_pads: bool) -> Array:
+    """Mean of each window; padding counts as zeros if `count_pads`, else not at all."""
     padded = pad_image(x, pads)
     y = sum(padded[index] for _, _, index in window_slices(out, kernel, strides, (1, 1)))
-    return y / counts
+    return y / _pixels(x, x.shape, out, kernel, strides, pads, count_pads)
 
 
 def avg_pool_grad(
-    dy: Array, shape: tuple[int, ...], kernel: Pair, strides: Pair, pads: Pads, counts: Array
+    dy: Array, shape: tuple[int, ...], kernel: Pair, strides: Pair, pads: Pads, count_pads: bool
 ) -> Array:
     """Spread each gradient evenly over its window."""
     dx = padded_zeros(shape, pads, dy)
-    share = dy / counts
+    share = dy / _pixels(dy, shape, dy.shape[1:3], kernel, strides, pads, count_pads)
     for _, _, index in window_slices(dy.shape[1:3], kernel, strides, (1, 1)):
         dx[index] += share
     return unpad(dx, pads)
+
+
+def _pixels(
+    like: Array, shape: tuple[int, ...], out: Pair, kernel: Pair, strides: Pair, pads: Pads, count_pads: bool
+) -> Array:
+    """How many pixels each window averages, (OH, OW, 1)."""
+    xp, sides = array_module(like), []
+    for size, n, k, s, (before, _) in zip(shape[1:3], out, kernel, strides, pads, strict=True):
+        start = xp.arange(n) * s - before
+        inside = xp.minimum(start + k, size) - xp.maximum(start, 0)
+        sides.append(xp.full(n, k) if count_pads else inside)
+    return (sides[0][:, None] * sides[1]).astype(like.dtype)[:, :, None]

@@ -64,22 +64,11 @@ class AvgPool2D(Pool):
 
     def forward(self, x: Array) -> Array:
         out = self.remember_windows(x)
-        self.counts = self._counts(out, x.dtype)
-        return self.kernels.avg_pool(x, out, self.kernel, self.strides, self.pads, self.counts)
+        return self.kernels.avg_pool(x, out, self.kernel, self.strides, self.pads, self.count_include_pad)
 
     def backward(self, dy: Array) -> Array:
-        return self.kernels.avg_pool_grad(dy, self.shape, self.kernel, self.strides, self.pads, self.counts)
-
-    def _counts(self, out: Pair, dtype: Any) -> Array:
-        """How many pixels each window averages, (OH, OW, 1)."""
-        sides = []
-        for size, n, k, s, (before, _) in zip(
-            self.shape[1:3], out, self.kernel, self.strides, self.pads, strict=True
-        ):
-            start = self.xp.arange(n) * s - before
-            inside = self.xp.minimum(start + k, size) - self.xp.maximum(start, 0)
-            sides.append(self.xp.full(n, k) if self.count_include_pad else inside)
-        return (sides[0][:, None] * sides[1]).astype(dtype)[:, :, None]
+        geometry = self.shape, self.kernel, self.strides, self.pads
+        return self.kernels.avg_pool_grad(dy, *geometry, self.count_include_pad)
 
 
 def max_pool2d(

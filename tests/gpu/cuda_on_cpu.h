@@ -43,7 +43,17 @@ static unsigned atomicAdd(unsigned* place, unsigned value) {
   return old;
 }
 static void __threadfence() {}
-static float __ldcg(const float* p) { return *p; }
+static unsigned __float_as_uint(float v) {
+  unsigned bits;
+  memcpy(&bits, &v, 4);
+  return bits;
+}
+static float __uint_as_float(unsigned bits) {
+  float v;
+  memcpy(&v, &bits, 4);
+  return v;
+}
+template <class T> static T __ldcg(const T* p) { return *p; }
 struct alignas(16) float4 {
   float x, y, z, w;
 };
@@ -63,6 +73,15 @@ static jmp_buf scheduler;
 static int current;
 static unsigned long long exchanged[1024];
 
+// Copies that a thread has begun, and how many groups of them it has ended.
+struct Copy {
+  void* to;
+  const float* from;
+  int at, bytes, group;
+};
+static std::vector<Copy> copies[1024];
+static int groups_of[1024];
+
 static void fiber_main() {
   body();
   fibers[current].state = DONE;
@@ -81,6 +100,16 @@ __attribute__((noinline)) static void resume(int t) {
   setcontext(&fibers[t].start);
 }
 static void __syncthreads() { wait(AT_BLOCK_BARRIER); }
+static int __syncthreads_or(int vote) {
+  static int votes;
+  if (vote) votes = 1;
+  __syncthreads();
+  const int result = votes;
+  __syncthreads();
+  votes = 0;
+  __syncthreads();
+  return result;
+}
 template <class T> static T from_lane(T value, int lane) {
   const int me = current;
   memcpy(&exchanged[me], &value, sizeof value);
@@ -121,6 +150,8 @@ static void run_block(int threads, bool backwards) {
     fiber.start.uc_stack.ss_size = STACK;
     fiber.started = false;
     fiber.state = READY;
+    copies[t].clear();
+    groups_of[t] = 0;
     makecontext(&fiber.start, fiber_main, 0);
   }
   const int warps = (threads + 31) / 32;
@@ -165,17 +196,11 @@ static void launch(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool
 // Two sets of fragments take turns, so that one barrier is enough.
 static float fragments_a[2][1024][4], fragments_b[2][1024][2];
 static unsigned turns[1024];
-static float upper_bits(float v, uint32_t rounding) {
-  uint32_t bits;
-  memcpy(&bits, &v, 4);
-  bits = (bits + (v == v ? rounding : 0)) & 0xffffe000u;
-  memcpy(&v, &bits, 4);
-  return v;
-}
+static float upper_bits(float v) { return __uint_as_float(__float_as_uint(v) & 0xffffe000u); }
 static void multiply_fragments(float (&d)[4], const float (&a)[4], const float (&b)[2]) {
   const int me = current, warp = me & ~31, group = (me & 31) >> 2, member = me & 3, turn = turns[me]++ & 1;
-  for (int e = 0; e < 4; e++) fragments_a[turn][me][e] = upper_bits(a[e], 0);
-  for (int e = 0; e < 2; e++) fragments_b[turn][me][e] = upper_bits(b[e], 0);
+  for (int e = 0; e < 4; e++) fragments_a[turn][me][e] = upper_bits(a[e]);
+  for (int e = 0; e < 2; e++) fragments_b[turn][me][e] = upper_bits(b[e]);
   wait(AT_WARP_BARRIER);
   for (int e = 0; e < 4; e++) {
     const int row = group + (e >> 1) * 8, column = member * 2 + (e & 1);
@@ -184,5 +209,21 @@ static void multiply_fragments(float (&d)[4], const float (&a)[4], const float (
               fragments_b[turn][warp + column * 4 + (k & 3)][k >> 2];
   }
 }
-// cvt.rna.tf32: to the nearest, from half way up.
-static float to_tf32(float v) { return upper_bits(v, 0x1000); }
+// cp.async: what a thread begins to copy arrives when it waits for it, not before.
+static void copy_four(float4* to, const float* from, int at) { copies[current].push_back({to, from, at, 16, groups_of[current]}); }
+static void copy_one(float* to, const float* from, int at) { copies[current].push_back({to, from, at, 4, groups_of[current]}); }
+static void end_group() { groups_of[current]++; }
+template <int groups> static void wait_for_all_but() {
+  std::vector<Copy>& mine = copies[current];
+  size_t done = 0;
+  for (; done < mine.size() && mine[done].group < groups_of[current] - groups; done++) {
+    const Copy& copy = mine[done];
+    if (copy.at < 0)
+      memset(copy.to, 0, copy.bytes);
+    else if (copy.bytes == 16)
+      *(float4*)copy.to = *(const float4*)(copy.from + copy.at);
+    else
+      *(float*)copy.to = copy.from[copy.at];
+  }
+  mine.erase(mine.begin(), mine.begin() + done);
+}

@@ -80,6 +80,15 @@ def test_max_pooling(cupy, case):
     agree(cupy, "max_pool_grad", numbers(y.shape, x.dtype, 1), where, x.shape, kernel, strides, pads)
 
 
+@drawn
+@given(images(pooling=True), st.booleans())
+def test_average_pooling(cupy, case, count_pads):
+    x, out, kernel, strides, pads, _ = case
+    agree(cupy, "avg_pool", x, out, kernel, strides, pads, count_pads)
+    dy = numbers((len(x), *out, x.shape[3]), x.dtype, 1)
+    agree(cupy, "avg_pool_grad", dy, x.shape, kernel, strides, pads, count_pads)
+
+
 def test_max_pooling_of_nan_and_of_large_windows(cupy):
     x = np.zeros((1, 2, 4, 1), np.float32)
     x[0, 1, 1] = np.nan

@@ -14,10 +14,10 @@ from .loss import add_to_average, cross_entropy, cross_entropy_grad
 from .masks import dropout, dropout_grad
 from .norm import batch_norm, batch_norm_grad, normalise
 from .optim import adam_step, rmsprop_step, sgd_step
-from .pool import max_pool, max_pool_grad
+from .pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
 
 __all__ = [
-    "adam_step", "add_to_average", "batch_norm", "batch_norm_grad", "bias_activation", "bias_activation_grad", "conv2d",
+    "adam_step", "add_to_average", "avg_pool", "avg_pool_grad", "batch_norm", "batch_norm_grad", "bias_activation", "bias_activation_grad", "conv2d",
     "conv2d_grad_input", "conv2d_grad_weight", "conv2d_max_pool", "cross_entropy", "cross_entropy_grad", "dense", "dropout", "dropout_grad", "elu", "elu_grad",
     "leaky_relu", "leaky_relu_grad", "matmul", "max_pool", "max_pool_grad", "next_batch", "normalise", "rmsprop_step", "sgd_step",
     "sum_rows",

@@ -24,10 +24,11 @@ bias_activation_grad(const T* dy, const T* y, T* g, T* db, T slope, int rows, in
 }
 
 // Mean, biased variance and 1 / sqrt(var + eps) of each column. Deviations from the first row keep their precision
-// where the mean is large beside them.
+// where the mean is large beside them. Running averages, unless null, move towards the mean and the unbiased variance,
+// which is the biased one times `correction`.
 extern "C" __global__ void __launch_bounds__(THREADS)
-moments(const T* x, T* mean, T* inverse_std, T* var, double eps, int rows, int columns, double* partial,
-        unsigned* tickets) {
+moments(const T* x, T* mean, T* inverse_std, T* running_mean, T* running_var, double eps, T momentum, T correction, int rows,
+        int columns, double* partial, unsigned* tickets) {
   double total[2];
   int c;
   auto add = [&](int row, int column, double* sums) {
@@ -36,10 +37,14 @@ moments(const T* x, T* mean, T* inverse_std, T* var, double eps, int rows, int c
     sums[1] += d * d;
   };
   if (column_sums(rows, columns, partial, tickets, total, c, add)) {
-    const double shift = total[0] / rows, spread = total[1] / rows - shift * shift, v = spread > 0 ? spread : 0;
-    mean[c] = x[c] + shift;
-    var[c] = spread == spread ? v : spread;
-    inverse_std[c] = 1 / sqrt((spread == spread ? v : spread) + eps);
+    const double shift = total[0] / rows, spread = total[1] / rows - shift * shift;
+    const double var = spread < 0 ? 0 : spread;  // nan stays nan
+    const T middle = x[c] + shift;
+    mean[c] = middle;
+    inverse_std[c] = 1 / sqrt(var + eps);
+    if (!running_mean) return;
+    running_mean[c] += momentum * (middle - running_mean[c]);
+    running_var[c] += momentum * (T(var) * correction - running_var[c]);
   }
 }
 
@@ -75,12 +80,4 @@ extern "C" __global__ void norm_gradient(const T* dy, const T* x, const T* mean,
   const int c = i % columns;
   const T normalised = (x[i] - mean[c]) * inverse_std[c];
   dx[i] = (dy[i] - dbeta[c] / rows - normalised * (dgamma[c] / rows)) * (gamma[c] * inverse_std[c]);
-}
-
-// Running averages move towards a batch's mean and unbiased variance.
-extern "C" __global__ void running_average(T* running_mean, T* running_var, const T* mean, const T* var, T momentum,
-                                           T correction, int n) {
-  FOR_EACH(c, n);
-  running_mean[c] += momentum * (mean[c] - running_mean[c]);
-  running_var[c] += momentum * (var[c] * correction - running_var[c]);
 }

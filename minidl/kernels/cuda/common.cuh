@@ -16,19 +16,18 @@ __device__ Number leaky(Number v, Number slope) {
 // Whether this block is the last of so many to arrive here: it sees what the others have written, unless it looks into
 // a cache of its own. The ticket is zero before and after.
 __device__ bool finished_last(unsigned* ticket, unsigned blocks) {
-  __shared__ bool last;
+  bool last = false;
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
     last = atomicAdd(ticket, 1u) == blocks - 1;
     if (last) *ticket = 0;
   }
-  __syncthreads();
-  return last;
+  return __syncthreads_or(last);
 }
 
 // How the host lays out sums over the rows of a matrix (rows, columns): grid (tiles of columns, splits of rows).
-// Neighbouring threads take neighbouring columns; narrow matrices give a thread block several rows at once.
+// Neighbouring threads take neighbouring columns; narrow matrices give a thread block several rows at once, in lanes.
 // Each split leaves its sums in `partial`; the split that finishes last adds them up, always in the same order,
 // so that the result does not depend on timing. `tickets` count finished splits and are left at zero.
 // `add(row, column, sums)` adds a row's terms. True in the one thread of each column that has the total.
@@ -39,25 +38,32 @@ __device__ bool column_sums(int rows, int columns, double* partial, unsigned* ti
   const int t = threadIdx.x, width = min(columns, THREADS), lanes = THREADS / width, lane = t / width;
   column = blockIdx.x * width + t % width;
   const int share = (rows + gridDim.y - 1) / gridDim.y, begin = blockIdx.y * share, end = min(rows, begin + share);
+  const bool busy = lane < lanes && column < columns, mine = t < width && column < columns;
+  auto add_lanes = [&] {  // the totals of a column's threads, in the first of them
+    for (int q = 0; q < Q; q++) sums[q][t] = total[q];
+    __syncthreads();
+    if (mine)
+      for (int q = 0; q < Q; q++)
+        for (int k = 1; k < lanes; k++) total[q] += sums[q][k * width + t];
+  };
   for (int q = 0; q < Q; q++) total[q] = 0;
-  if (lane < lanes && column < columns)
-    for (int row = begin + lane; row < end; row += lanes) add(row, column, total);
-  for (int q = 0; q < Q; q++) sums[q][t] = total[q];
-  __syncthreads();
-  const bool mine = t < width && column < columns;
-  if (mine)
-    for (int q = 0; q < Q; q++) {
-      total[q] = 0;
-      for (int k = 0; k < lanes; k++) total[q] += sums[q][k * width + t];
-    }
+  if (busy) {
+    int row = begin + lane;
+    for (; row + 7 * lanes < end; row += 8 * lanes)  // whose numbers are all on their way at the same time
+#pragma unroll
+      for (int i = 0; i < 8; i++) add(row + i * lanes, column, total);
+    for (; row < end; row += lanes) add(row, column, total);
+  }
+  add_lanes();
   if (gridDim.y == 1) return mine;
   if (mine)
     for (int q = 0; q < Q; q++) partial[(blockIdx.y * Q + q) * columns + column] = total[q];
-  if (!finished_last(&tickets[blockIdx.x], gridDim.y) || !mine) return false;
-  const volatile double* parts = partial;  // written by other blocks: not from a cache of this one
-  for (int q = 0; q < Q; q++) {
-    total[q] = 0;
-    for (int split = 0; split < (int)gridDim.y; split++) total[q] += parts[(split * Q + q) * columns + column];
-  }
-  return true;
+  if (!finished_last(&tickets[blockIdx.x], gridDim.y)) return false;
+  for (int q = 0; q < Q; q++) total[q] = 0;
+  if (busy)
+#pragma unroll 8
+    for (int split = lane; split < (int)gridDim.y; split += lanes)
+      for (int q = 0; q < Q; q++) total[q] += __ldcg(&partial[(split * Q + q) * columns + column]);  // not from a cache of this block
+  add_lanes();
+  return mine;
 }

@@ -1,4 +1,8 @@
-"""Convolution on tensor cores in TF32, without columns in memory: products that gather what windows see (conv*.cu)."""
+"""Convolution on tensor cores, without columns in memory: products that gather what windows see (conv*.cu).
+
+With precision "tf32" factors are rounded to 10 bits of mantissa; with "fp32" each is the sum of two such numbers, which
+costs three products and keeps 22 bits.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,20 @@ import numpy as np
 from ... import backend
 from ...backend import Array
 from ...shapes import Pads, Pair
-from .launching import BLOCKS, LARGEST, SINGLE, Constants, contiguous, launch, tickets
+from .launching import LARGEST, PROCESSORS, SINGLE, Constants, contiguous, launch, tickets
 from .pool import geometry
 
-# What a number costs in tiles of so many columns: the narrower, the more often rows are read. Estimates.
-WIDTHS = {128: 1.0, 64: 1.15, 32: 1.4}
+WORKERS, STEP = 128, 16  # threads of a block and TILE_K, as in tensor_cores.cuh
+# (rows, columns) of the result that a block computes, and what share of the tensor cores' rate it reaches.
+TILES = {(128, 128): 1.0, (128, 64): 0.85, (64, 128): 0.85, (64, 64): 0.7, (128, 32): 0.65}
+WIDEST = {"tf32": 128, "fp32": 64}  # columns: two numbers for each factor leave no registers for more
+LATENCY = 0.6  # of the shortest step, where one of the largest tile is 1
 AMPERE = 80  # compute capability 8.0: the first whose tensor cores know TF32
-STEP = 16  # TILE_K of tensor_cores.cuh
 
 
 def suited(kernel: Pair, algorithm: str, shape: tuple[int, ...], *arrays: Array) -> bool:
     """Whether these arrays are convolved here, with a result of `shape`; a 1x1 filter is a product for cuBLAS."""
-    if backend.precision() != "tf32" or kernel == (1, 1) or algorithm == "im2col":
+    if kernel == (1, 1) or algorithm == "im2col":
         return False
     single = all([a.dtype == SINGLE and a.size < LARGEST for a in arrays]) and math.prod(shape) < LARGEST
     return single and _generation(cupy.cuda.runtime.getDevice()) >= AMPERE
@@ -46,8 +52,7 @@ def conv2d(
 ) -> Array:
     depth, filters, images = math.prod(w.shape[:3]), w.shape[3], len(x)
     y = cupy.empty((images, *out, filters), x.dtype)
-    constants = geometry(x.shape, out, w.shape[:2], strides, pads, dilation)
-    constants += ("F", filters), ("WIDEX", wide(x)), ("WIDEW", wide(w))
+    constants = geometry(x.shape, out, w.shape[:2], strides, pads, dilation) + _wide(filters, x=x, w=w, y=y)
     bias = None if b is None else contiguous(b)[0]
     arguments = x, w, bias, y, np.float32(slope or 0), np.bool_(slope is not None)
     _launch("conv.conv2d", images, (images * math.prod(out), filters, depth), *arguments, constants=constants)
@@ -58,7 +63,7 @@ def conv2d_grad_weight(dy: Array, x: Array, dw: Array, strides: Pair, pads: Pads
     """Into dw (KH, KW, C, F)."""
     images, *out, filters = dy.shape
     constants = geometry(x.shape, tuple(out), dw.shape[:2], strides, pads, dilation)
-    constants += ("F", filters), ("WIDEX", wide(x)), ("WIDEY", wide(dy))
+    constants += _wide(filters, x=x, y=dy, w=dw)
     sizes = math.prod(dw.shape[:3]), filters, images * math.prod(out)
     _launch("conv_grad_weight.conv2d_grad_weight", images, sizes, dy, x, dw, constants=constants)
 
@@ -75,16 +80,19 @@ def conv2d_grad_input(
     places = [-(-k // s) for k, s in zip(kernel, step, strict=True)]
     constants = geometry(shape, tuple(out), kernel, strides, pads, dilation)
     names = "PH", "PW", "STEPH", "STEPW", "REACHH", "REACHW"
-    constants += tuple(zip(names, phase + step + reach, strict=True))
-    constants += ("F", filters), ("WIDEY", wide(dy)), ("WIDEW", wide(w))
+    constants += tuple(zip(names, phase + step + reach, strict=True)) + _wide(filters, y=dy, w=w, x=dx)
     sizes = images * math.prod(phase), channels, math.prod(places) * filters
     kernel_name = "conv_grad_input.conv2d_grad_input"
     _launch(kernel_name, images, sizes, dy, w, dx, constants=constants, phases=math.prod(strides))
     return dx
 
 
+def _wide(filters: int, **arrays: Array) -> Constants:
+    return (("F", filters), *((f"WIDE{name.upper()}", wide(x)) for name, x in arrays.items()))
+
+
 def wide(x: Array) -> int:
-    """1 if four neighbours along the last axis can be read at once, else 0."""
+    """1 if four neighbours along the last axis can be read or written at once, else 0."""
     return int(x.shape[-1] % 4 == 0 and x.data.ptr % 16 == 0)
 
 
@@ -97,29 +105,34 @@ def _launch(
     phases: int = 1,
 ) -> None:
     """Start a kernel that ends in `product` of tensor_cores.cuh; `sizes` are rows, columns and depth of that."""
-    rows, columns, depth = sizes
-    both_wide = all([value for name, value in constants if name.startswith("WIDE")])
-    high, across = tile(phases * rows, columns, both_wide)
-    grid = phases * -(-rows // high), -(-columns // across)
-    splits = shares(math.prod(grid), depth)
-    partial = cupy.empty(math.prod(grid) * splits * high * across, np.float32) if splits > 1 else None
-    constants += ("TILE_M", high), ("TILE_N", across)
-    launch(kernel, (*grid, splits), *arguments, np.int32(images), partial, tickets(), constants=constants)
+    precision = backend.precision()
+    (high, across), shares = plan(*sizes, precision, phases)
+    grid = phases * -(-sizes[0] // high), -(-sizes[1] // across)
+    partial = cupy.empty(math.prod(grid) * shares * high * across, np.float32) if shares > 1 else None
+    constants += ("TILE_M", high), ("TILE_N", across), ("SPLIT", int(precision == "fp32"))
+    rest = np.int32(images), partial, tickets()
+    launch(kernel, (*grid, shares), *arguments, *rest, constants=constants, threads=WORKERS)
 
 
-def tile(rows: int, columns: int, both_wide: bool) -> tuple[int, int]:
-    """Rows and columns of the result that a thread block computes: as many as still give every processor work.
+@cache
+def plan(rows: int, columns: int, depth: int, precision: str, phases: int = 1) -> tuple[Pair, int]:
+    """The tile, and how many blocks divide its depth among themselves: what should take the least time.
 
-    Reading numbers one by one takes registers, which the widest tiles do not have.
+    The last of those blocks adds up what the others leave, about as long for each as two steps.
     """
-    widths = WIDTHS if both_wide else {width: cost for width, cost in WIDTHS.items() if width < 128}
-    across = min(widths, key=lambda width: widths[width] * -(-columns // width) * width)
-    high = 128 if -(-rows // 128) * -(-columns // across) >= BLOCKS else 64
-    return high, across
-
-
-def shares(tiles: int, depth: int) -> int:
-    """How many blocks divide the depth of one tile: enough to fill the device, but each has more to multiply than
-    the last one has to add up.
-    """
-    return max(min(BLOCKS // max(tiles, 1), math.isqrt(depth // 4), depth // (4 * STEP)), 1)
+    best, steps = (math.inf, (64, 64), 1), max(-(-depth // STEP), 1)
+    split = int(precision == "fp32")
+    for (high, across), rate in TILES.items():
+        if across > WIDEST[precision] or across >= 2 * max(columns, 32):
+            continue
+        tiles = phases * -(-rows // high) * -(-columns // across)
+        unit = (1 + 2 * split) * high * across / (128 * 128 * rate)  # time of a step, alone on a processor
+        resident = 2 if high * across << split > 64 * 128 else 3  # as in tensor_cores.cuh
+        for shares in range(1, min(steps // 2, 512) + 1) if steps >= 4 else (1,):
+            waves, rest = divmod(tiles * shares, PROCESSORS * resident)
+            together = waves * resident * unit
+            if rest:  # the last wave has fewer blocks on each processor; a step takes some time in any case
+                together += max(-(-rest // PROCESSORS) * unit, LATENCY)
+            time = together * (-(-steps // shares) + 3) + (shares > 1) * (4 + 2 * shares) * LATENCY
+            best = min(best, (time, (high, across), shares))
+    return best[1:]

@@ -20,7 +20,8 @@ from ...backend import Array
 FOLDER = Path(__file__).parent
 THREADS = 256  # in a block, as in common.cuh
 LARGEST = 2**31 - 2**16  # numbers in an array: kernels count in 32 bits
-BLOCKS = 264  # that sums over rows aim at: twice the processors of a large GPU
+PROCESSORS = 132  # of a large GPU
+BLOCKS = 4 * PROCESSORS  # that sums over rows aim at
 TICKETS = 4096
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 NAMES = {"f": "float", "d": "double", "B": "unsigned char", "b": "signed char", "i": "int", "l": "long long", "q": "long long"}  # fmt: skip
@@ -48,19 +49,24 @@ def _kernel(file: str, name: str, types: tuple[tuple[str, Any], ...], constants:
 
 @cache
 def _module(file: str, types: tuple[tuple[str, Any], ...], constants: Constants) -> Any:
-    return cupy.RawModule(code=source(file, dict(types), constants), options=("-std=c++17",))
+    return cupy.RawModule(code=source(file, dict(types), constants), options=("-std=c++17", "-restrict"))
 
 
 def launch(
-    kernel: str, grid: tuple[int, ...], *arguments: Any, constants: Constants = (), **types: Any
+    kernel: str,
+    grid: tuple[int, ...],
+    *arguments: Any,
+    constants: Constants = (),
+    threads: int = THREADS,
+    **types: Any,
 ) -> None:
-    """Start ``"file.name"`` with `grid` blocks of THREADS threads, unless there is none.
+    """Start ``"file.name"`` with `grid` blocks of `threads` threads, unless there is none.
 
     Arguments are contiguous arrays, None for a null pointer, and NumPy numbers of exactly the kernel's types.
     """
     if all(grid):
         file, _, name = kernel.partition(".")
-        _kernel(file, name, tuple(types.items()), constants)(grid, (THREADS,), arguments)
+        _kernel(file, name, tuple(types.items()), constants)(grid, (threads,), arguments)
 
 
 def launch_each(kernel: str, count: int, *arguments: Any, constants: Constants = (), **types: Any) -> None:

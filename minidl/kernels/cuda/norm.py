@@ -1,4 +1,4 @@
-"""Batch normalisation: one launch for the statistics, one for the rest, each way; one for running averages."""
+"""Batch normalisation: one launch for the statistics, one for the rest, each way."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ def batch_norm(
     if not ready(x, gamma, beta):
         return reference.batch_norm(x, gamma, beta, eps, averages, momentum)
     x, gamma, beta = contiguous(x, gamma, beta)
-    y, (mean, inverse_std, var) = cupy.empty(x.shape, x.dtype), cupy.empty((3, x.shape[1]), x.dtype)
-    launch_column_sums("columns.moments", 2, *x.shape, x, mean, inverse_std, var, np.float64(eps), T=x.dtype)
+    if averages is not None and not (ready(x, *averages) and all(a.flags.c_contiguous for a in averages)):
+        return reference.batch_norm(x, gamma, beta, eps, averages, momentum)
+    y, (mean, inverse_std) = cupy.empty(x.shape, x.dtype), cupy.empty((2, x.shape[1]), x.dtype)
+    number, count = x.dtype.type, len(x)
+    correction = 1.0 if averages is None else count / (count - 1)
+    numbers = np.float64(eps), number(momentum), number(correction)
+    running = averages or (None, None)
+    launch_column_sums("columns.moments", 2, *x.shape, x, mean, inverse_std, *running, *numbers, T=x.dtype)
     _normalise(x, mean, gamma, inverse_std, beta, y)
-    if averages is not None:
-        _update_running(*averages, mean, var, momentum, len(x))
     return y, mean, inverse_std
 
 
@@ -62,15 +66,3 @@ def batch_norm_grad(
     sizes = np.int32(x.shape[0]), np.int32(x.shape[1]), np.int32(x.size)
     launch_each("columns.norm_gradient", x.size, *arrays, gamma, dgamma, dbeta, dx, *sizes, T=x.dtype)
     return dx, dgamma, dbeta
-
-
-def _update_running(
-    running_mean: Array, running_var: Array, mean: Array, var: Array, momentum: float, count: int
-) -> None:
-    arrays = running_mean, running_var, mean, var
-    if not ready(*arrays) or not all([a.flags.c_contiguous for a in arrays]):
-        reference.update_running(*arrays, momentum, count)
-        return
-    number, size = mean.dtype.type, mean.size
-    numbers = number(momentum), number(count / (count - 1)), np.int32(size)
-    launch_each("columns.running_average", size, *arrays, *numbers, T=mean.dtype)

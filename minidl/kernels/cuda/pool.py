@@ -1,4 +1,4 @@
-"""Max pooling."""
+"""Pooling."""
 
 from __future__ import annotations
 
@@ -57,4 +57,29 @@ def max_pool_grad(
     launch_each(
         "windows.max_pool_grad", dx.size, dy, where, dx, images, constants=constants, T=dy.dtype, I=kind
     )
+    return dx
+
+
+def avg_pool(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads, count_pads: bool) -> Array:
+    shape = len(x), *out, x.shape[3]
+    if not ready(x) or np.prod(shape) >= LARGEST:
+        return reference.avg_pool(x, out, kernel, strides, pads, count_pads)
+    (x,) = contiguous(x)
+    y, types = cupy.empty(shape, x.dtype), {"T": x.dtype, "I": np.uint8}
+    constants = geometry(x.shape, out, kernel, strides, pads, (1, 1))
+    numbers = np.bool_(count_pads), np.int32(len(x))
+    launch_each("windows.avg_pool", y.size, x, y, *numbers, constants=constants, **types)
+    return y
+
+
+def avg_pool_grad(
+    dy: Array, shape: tuple[int, ...], kernel: Pair, strides: Pair, pads: Pads, count_pads: bool
+) -> Array:
+    if not ready(dy) or np.prod(shape) >= LARGEST:
+        return reference.avg_pool_grad(dy, shape, kernel, strides, pads, count_pads)
+    (dy,) = contiguous(dy)
+    dx, types = cupy.empty(shape, dy.dtype), {"T": dy.dtype, "I": np.uint8}
+    constants = geometry(shape, dy.shape[1:3], kernel, strides, pads, (1, 1))
+    numbers = np.bool_(count_pads), np.int32(shape[0])
+    launch_each("windows.avg_pool_grad", dx.size, dy, dx, *numbers, constants=constants, **types)
     return dx
