@@ -88,7 +88,6 @@ class Graphs:
     ) -> tuple[Any, Any, Any] | None:
         """The graph of this work, of which nothing has run yet; None if it cannot be captured."""
         stream, collecting = self._stream, gc.isenabled()
-        gc.collect()
         gc.disable()  # what it frees might wait for the device
         try:
             with capturing() as note, self._cupy.cuda.using_allocator(self._pool.malloc):

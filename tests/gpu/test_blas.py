@@ -55,7 +55,7 @@ def test_precision(cupy, device):
     from minidl.kernels import cuda
 
     asked_for = ctypes.c_int.in_dll(ctypes.CDLL(fake_cublas()), "last_compute_type")
-    x, wide = (cupy.asarray(np.ones((2, 2), dtype)) for dtype in (np.float32, np.float64))
+    x, wide = (cupy.asarray(np.ones((8, 8), dtype)) for dtype in (np.float32, np.float64))
     assert backend.precision() == "fp32"
     cuda.matmul(x, x)
     assert asked_for.value == 68  # CUBLAS_COMPUTE_32F

@@ -102,7 +102,7 @@ def convolutions(draw):
 )
 @drawn
 @given(
-    case=convolutions(), bias=st.booleans(), slope=st.sampled_from([None, 0.0, 0.3]), splits=st.integers(1, 5)
+    case=convolutions(), bias=st.booleans(), slope=st.sampled_from([None, 0.0, 0.3]), splits=st.integers(1, 20)
 )
 def test_convolution(cupy, implicit, tile, case, bias, slope, splits):
     x, kernel, filters, out, *geometry = case

@@ -6,15 +6,17 @@
 extern "C" __global__ void next_batch(const S* x, const L* y, const long long* order, R* batch, L* targets,
                                       long long first, int rows, int width, int target_width, long long* clock,
                                       double* rate, long long step, double lr) {
-  const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i == 0) {
+  const int column = blockIdx.x * blockDim.x + threadIdx.x;
+  if (column == 0 && blockIdx.y == 0) {
     *clock = step;
     *rate = lr;
   }
-  const long long n = (long long)rows * width;
-  if (i < n) {
-    const S v = x[order[first + i / width] * width + i % width];
-    batch[i] = PIXELS ? R(v) * R(1.0 / 255) : R(v);
+  for (int row = blockIdx.y; row < rows; row += gridDim.y) {
+    const long long from = order[first + row];
+    if (column < width) {
+      const S v = x[from * width + column];
+      batch[(long long)row * width + column] = PIXELS ? R(v) * R(1.0 / 255) : R(v);
+    }
+    if (column < target_width) targets[(long long)row * target_width + column] = y[from * target_width + column];
   }
-  if (i < (long long)rows * target_width) targets[i] = y[order[first + i / target_width] * target_width + i % target_width];
 }

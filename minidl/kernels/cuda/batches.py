@@ -6,7 +6,9 @@ import numpy as np
 
 from ...backend import Array
 from .. import reference
-from .launching import NAMES, launch_each
+from .launching import NAMES, THREADS, launch
+
+MOST = 65535  # blocks along the second axis of a grid
 
 
 def next_batch(
@@ -27,7 +29,8 @@ def next_batch(
     rows, width, target_width = len(batch), *(a.size // max(len(a), 1) for a in (batch, targets))
     sizes = np.int64(first), np.int32(rows), np.int32(width), np.int32(target_width)
     pixels = (("PIXELS", int(x.dtype == np.uint8)),)
-    launch_each(
-        "batches.next_batch", max(rows * width, rows * target_width), x, y, order, batch, targets, *sizes,
-        clock, rate, np.int64(step), np.float64(lr), constants=pixels, S=x.dtype, L=y.dtype, R=batch.dtype,
+    grid = max(-(-max(width, target_width) // THREADS), 1), min(max(rows, 1), MOST)
+    launch(
+        "batches.next_batch", grid, x, y, order, batch, targets, *sizes, clock, rate, np.int64(step), np.float64(lr),
+        constants=pixels, S=x.dtype, L=y.dtype, R=batch.dtype,
     )  # fmt: skip

@@ -26,8 +26,10 @@ __device__ bool finished_last(unsigned* ticket, unsigned blocks) {
   return __syncthreads_or(last);
 }
 
+#define COLUMNS 32  // of a matrix that a thread block sums up, at most: what a warp reads at once
+
 // How the host lays out sums over the rows of a matrix (rows, columns): grid (tiles of columns, splits of rows).
-// Neighbouring threads take neighbouring columns; narrow matrices give a thread block several rows at once, in lanes.
+// Neighbouring threads take neighbouring columns; the block takes several rows at once, in lanes.
 // Each split leaves its sums in `partial`; the split that finishes last adds them up, always in the same order,
 // so that the result does not depend on timing. `tickets` count finished splits and are left at zero.
 // `add(row, column, sums)` adds a row's terms. True in the one thread of each column that has the total.
@@ -35,7 +37,7 @@ template <int Q, class Add>
 __device__ bool column_sums(int rows, int columns, double* partial, unsigned* tickets, double (&total)[Q],
                             int& column, Add add) {
   __shared__ double sums[Q][THREADS];
-  const int t = threadIdx.x, width = min(columns, THREADS), lanes = THREADS / width, lane = t / width;
+  const int t = threadIdx.x, width = min(columns, COLUMNS), lanes = THREADS / width, lane = t / width;
   column = blockIdx.x * width + t % width;
   const int share = (rows + gridDim.y - 1) / gridDim.y, begin = blockIdx.y * share, end = min(rows, begin + share);
   const bool busy = lane < lanes && column < columns, mine = t < width && column < columns;
@@ -60,10 +62,21 @@ __device__ bool column_sums(int rows, int columns, double* partial, unsigned* ti
     for (int q = 0; q < Q; q++) partial[(blockIdx.y * Q + q) * columns + column] = total[q];
   if (!finished_last(&tickets[blockIdx.x], gridDim.y)) return false;
   for (int q = 0; q < Q; q++) total[q] = 0;
-  if (busy)
-#pragma unroll 8
-    for (int split = lane; split < (int)gridDim.y; split += lanes)
-      for (int q = 0; q < Q; q++) total[q] += __ldcg(&partial[(split * Q + q) * columns + column]);  // not from a cache of this block
+  if (busy) {
+    const int splits = gridDim.y;
+    for (int split = lane; split < splits; split += 8 * lanes) {
+      double parts[8][Q];
+#pragma unroll
+      for (int i = 0; i < 8; i++)
+        for (int q = 0; q < Q; q++) {  // from no cache of this block
+          const int at = split + i * lanes;
+          parts[i][q] = at < splits ? __ldcg(&partial[(at * Q + q) * columns + column]) : 0;
+        }
+#pragma unroll
+      for (int i = 0; i < 8; i++)
+        for (int q = 0; q < Q; q++) total[q] += parts[i][q];
+    }
+  }
   add_lanes();
   return mine;
 }

@@ -16,14 +16,17 @@ import numpy as np
 from ... import backend
 from ...backend import Array
 from ...shapes import Pads, Pair
-from .launching import LARGEST, PROCESSORS, SINGLE, Constants, contiguous, launch, tickets
+from .launching import LARGEST, PROCESSORS, SINGLE, TICKETS, Constants, contiguous, launch, tickets
 from .pool import geometry
 
-WORKERS, STEP = 128, 16  # threads of a block and TILE_K, as in tensor_cores.cuh
+WORKERS, STEP, GROUP = 128, 16, 8  # as in tensor_cores.cuh: threads of a block, TILE_K, blocks that are added up first
 # (rows, columns) of the result that a block computes, and what share of the tensor cores' rate it reaches.
-TILES = {(128, 128): 1.0, (128, 64): 0.85, (64, 128): 0.85, (64, 64): 0.7, (128, 32): 0.65}
+TILES = {(128, 128): 1.0, (128, 64): 0.85, (64, 128): 0.85, (64, 64): 0.75, (128, 32): 0.65}
 WIDEST = {"tf32": 128, "fp32": 64}  # columns: two numbers for each factor leave no registers for more
-LATENCY = 0.6  # of the shortest step, where one of the largest tile is 1
+# Measured on an H200, in steps of the largest tile (0.45 us, where two blocks share a processor):
+LATENCY = 1.3  # a step of a block that has its processor for itself
+SUMMING = 1.3  # adding up what another block of that tile leaves
+SPLIT_COST = 2.3  # of a step in "fp32"
 AMPERE = 80  # compute capability 8.0: the first whose tensor cores know TF32
 
 
@@ -116,23 +119,23 @@ def _launch(
 
 @cache
 def plan(rows: int, columns: int, depth: int, precision: str, phases: int = 1) -> tuple[Pair, int]:
-    """The tile, and how many blocks divide its depth among themselves: what should take the least time.
-
-    The last of those blocks adds up what the others leave, about as long for each as two steps.
-    """
+    """The tile, and how many blocks divide its depth among themselves: what should take the least time."""
     best, steps = (math.inf, (64, 64), 1), max(-(-depth // STEP), 1)
-    split = int(precision == "fp32")
     for (high, across), rate in TILES.items():
         if across > WIDEST[precision] or across >= 2 * max(columns, 32):
             continue
-        tiles = phases * -(-rows // high) * -(-columns // across)
-        unit = (1 + 2 * split) * high * across / (128 * 128 * rate)  # time of a step, alone on a processor
-        resident = 2 if high * across << split > 64 * 128 else 3  # as in tensor_cores.cuh
+        tiles, part = phases * -(-rows // high) * -(-columns // across), high * across / 128**2
+        unit = part / rate * (SPLIT_COST if precision == "fp32" else 1)
+        resident = 2 if high * across << (precision == "fp32") > 64 * 128 else 3  # as in tensor_cores.cuh
         for shares in range(1, min(steps // 2, 512) + 1) if steps >= 4 else (1,):
+            groups = -(-shares // GROUP)
+            if tiles * (groups + 1) > TICKETS and shares > 1:
+                break
             waves, rest = divmod(tiles * shares, PROCESSORS * resident)
-            together = waves * resident * unit
-            if rest:  # the last wave has fewer blocks on each processor; a step takes some time in any case
+            together = waves * resident * unit  # all blocks at once take a step
+            if rest:  # the last wave has fewer on each processor
                 together += max(-(-rest // PROCESSORS) * unit, LATENCY)
-            time = together * (-(-steps // shares) + 3) + (shares > 1) * (4 + 2 * shares) * LATENCY
+            summed = min(shares, GROUP) + (groups if groups > 1 else 0)
+            time = together * (-(-steps // shares) + 3) + (shares > 1) * (4 + summed * SUMMING * part)
             best = min(best, (time, (high, across), shares))
     return best[1:]

@@ -21,7 +21,8 @@ FOLDER = Path(__file__).parent
 THREADS = 256  # in a block, as in common.cuh
 LARGEST = 2**31 - 2**16  # numbers in an array: kernels count in 32 bits
 PROCESSORS = 132  # of a large GPU
-BLOCKS = 4 * PROCESSORS  # that sums over rows aim at
+BLOCKS = 3 * PROCESSORS  # that sums over rows aim at
+COLUMNS = 32  # that one of them sums up, as in common.cuh
 TICKETS = 4096
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 NAMES = {"f": "float", "d": "double", "B": "unsigned char", "b": "signed char", "i": "int", "l": "long long", "q": "long long"}  # fmt: skip
@@ -75,13 +76,20 @@ def launch_each(kernel: str, count: int, *arguments: Any, constants: Constants =
 
 
 def launch_column_sums(
-    kernel: str, quantities: int, rows: int, columns: int, *arguments: Any, T: Any
+    kernel: str,
+    quantities: int,
+    rows: int,
+    columns: int,
+    *arguments: Any,
+    T: Any,
+    constants: Constants = (),
 ) -> None:
     """Start a kernel that ends in `column_sums` of common.cuh, on enough blocks to fill the device."""
-    tiles, lanes = -(-columns // THREADS), max(THREADS // max(columns, 1), 1)
+    tiles, lanes = -(-columns // COLUMNS), THREADS // min(max(columns, 1), COLUMNS)
     splits = min(max(rows // (8 * lanes), 1), -(-BLOCKS // max(tiles, 1))) if tiles <= TICKETS else 1
     partial = cupy.empty(splits * quantities * columns, np.float64) if splits > 1 else None
-    launch(kernel, (tiles, splits), *arguments, np.int32(rows), np.int32(columns), partial, tickets(), T=T)
+    rest = np.int32(rows), np.int32(columns), partial, tickets()
+    launch(kernel, (tiles, splits), *arguments, *rest, constants=constants, T=T)
 
 
 def tickets() -> Array:

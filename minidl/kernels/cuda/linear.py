@@ -12,6 +12,8 @@ from .blas import multiply, multiply_stacks
 from .elementwise import bias_activation
 from .launching import contiguous, launch_column_sums, ready
 
+THIN = 4  # rows of a product that are summed up column by column: cuBLAS has no kernel that divides so little work
+
 
 def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
     if not ready(a, b) or (into is not None and not into.flags.c_contiguous):
@@ -26,6 +28,9 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
     if a.ndim > 2:  # the leading axes as one
         rows = math.prod(shape[:-1])
         multiply(contiguous(a)[0].reshape(rows, a.shape[-1]), b, y.reshape(rows, shape[-1]))
+    elif 0 < len(a) <= THIN and a.shape[1] and all(m.flags.c_contiguous for m in (a, b)):
+        sizes, constants = (len(a), *b.shape), (("THIN_ROWS", len(a)),)
+        launch_column_sums("thin.thin_product", *sizes, a, b, y, T=a.dtype, constants=constants)
     else:
         multiply(a, b, y)
     return y

@@ -53,25 +53,29 @@ extern "C" __global__ void cross_entropy_grad(const T* p, const long long* label
   dx[i] = (p[i] - (column == labels[row] ? T(1) : T(0))) * (dlosses[row * stride] / divisor);
 }
 
-// sums[0] += rows * loss, sums[1] += how many rows have their largest number at the label. One block.
+// Whether a is larger; nan is largest, as for argmax.
+__device__ bool larger(T a, T b) { return a > b || (a != a && b == b); }
+
+// sums[0] += rows * loss, sums[1] += how many rows have their largest number, the first of equal ones, at the label.
+// LANES threads take a row, 1 or 32. `counts` = {blocks that have finished, hits that they have found}, zeros before and
+// after; whole numbers have the same sum in any order.
 extern "C" __global__ void __launch_bounds__(THREADS)
-count_hits(const T* outputs, const long long* labels, const T* loss, double* sums, int rows, int columns) {
-  __shared__ int hits[THREADS];
-  const int t = threadIdx.x;
-  hits[t] = 0;
-  for (int row = t; row < rows; row += THREADS) {
+count_hits(const T* outputs, const long long* labels, const T* loss, double* sums, int rows, int columns,
+           unsigned* counts) {
+  const int lane = threadIdx.x % LANES, row = (blockIdx.x * THREADS + threadIdx.x) / LANES;
+  if (row < rows) {  // the same for a whole row
     const T* z = outputs + (size_t)row * columns;
-    int best = 0;
-    for (int c = 1; c < columns; c++)
-      if (z[c] > z[best] || (z[c] != z[c] && z[best] == z[best])) best = c;  // the first nan, as argmax does
-    hits[t] += best == labels[row];
+    int best = min(lane, columns - 1);
+    for (int c = lane + LANES; c < columns; c += LANES)
+      if (larger(z[c], z[best])) best = c;
+    for (int distance = LANES / 2; distance; distance /= 2) {
+      const int other = __shfl_xor_sync(0xffffffffu, best, distance);
+      if (larger(z[other], z[best]) || (other < best && !larger(z[best], z[other]))) best = other;
+    }
+    if (lane == 0 && best == labels[row]) atomicAdd(&counts[1], 1u);
   }
-  for (int half = THREADS / 2; half; half /= 2) {
-    __syncthreads();
-    if (t < half) hits[t] += hits[t + half];
-  }
-  if (t == 0) {
-    sums[0] += (double)rows * *loss;
-    sums[1] += hits[0];
-  }
+  if (!finished_last(counts, gridDim.x) || threadIdx.x) return;
+  sums[0] += (double)rows * *loss;
+  sums[1] += __ldcg(&counts[1]);
+  counts[1] = 0;
 }

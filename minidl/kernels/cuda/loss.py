@@ -10,6 +10,7 @@ from .. import reference
 from .launching import contiguous, launch, launch_each, ready, tickets
 
 ROWS = 8  # that a block takes: one for each warp
+WIDE = 64  # classes: rows with more are searched by a warp each
 
 
 def cross_entropy(x: Array, labels: Array, divisor: int | None = None) -> tuple[Array, Array]:
@@ -20,7 +21,8 @@ def cross_entropy(x: Array, labels: Array, divisor: int | None = None) -> tuple[
     total = None if divisor is None else cupy.empty((), x.dtype)
     numbers = np.float64(divisor or 1), np.int32(x.shape[0]), np.int32(x.shape[1])
     blocks = -(-len(x) // ROWS)
-    launch("loss.cross_entropy", (blocks,), x, labels, losses, p, total, *numbers, tickets(), T=x.dtype)
+    arguments = x, labels, losses, p, total, *numbers, tickets()
+    launch("loss.cross_entropy", (blocks,), *arguments, constants=(("LANES", 1),), T=x.dtype)
     return losses if total is None else total, p
 
 
@@ -31,7 +33,8 @@ def cross_entropy_grad(p: Array, labels: Array, dlosses: Array, divisor: int = 1
     p, labels = contiguous(p, labels)
     dx = cupy.empty(p.shape, p.dtype)
     numbers = p.dtype.type(divisor), np.int32(stride), np.int32(p.size), np.int32(p.shape[1])
-    launch_each("loss.cross_entropy_grad", p.size, p, labels, dlosses, dx, *numbers, T=p.dtype)
+    arguments = p, labels, dlosses, dx, *numbers
+    launch_each("loss.cross_entropy_grad", p.size, *arguments, constants=(("LANES", 1),), T=p.dtype)
     return dx
 
 
@@ -41,5 +44,7 @@ def add_to_average(sums: Array, loss: Array, outputs: Array, targets: Array) -> 
         reference.add_to_average(sums, loss, outputs, targets)
         return
     outputs, targets = contiguous(outputs, targets)
-    sizes = np.int32(outputs.shape[0]), np.int32(outputs.shape[1])
-    launch("loss.count_hits", (1,), outputs, targets, loss, sums, *sizes, T=outputs.dtype)
+    (rows, columns), numbers = outputs.shape, (np.int32(n) for n in outputs.shape)
+    lanes = 32 if columns > WIDE else 1
+    arguments, constants = (outputs, targets, loss, sums, *numbers, tickets()), (("LANES", lanes),)
+    launch_each("loss.count_hits", rows * lanes, *arguments, constants=constants, T=outputs.dtype)

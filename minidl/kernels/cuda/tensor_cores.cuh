@@ -4,6 +4,7 @@
 
 #define WORKERS 128  // threads of a block
 #define TILE_K 16    // of the depth, in one step
+#define GROUP 8      // blocks that share a depth
 #define STAGES 3     // steps in shared memory: one is multiplied while the next two are on their way
 #define WARPS_N (TILE_N == 32 ? 1 : 2)
 #define WARPS_M (4 / WARPS_N)
@@ -209,8 +210,8 @@ __device__ void multiply(float (&sums)[FRAGMENTS_M][FRAGMENTS_N][4], const float
 // A (., depth) times B (depth, .): the tile of the result at (row0, column0), given to `store(row, column, values)`,
 // four neighbours of a row at a time. A and B as in Tile::Source; what lies outside of the matrices counts as zeros.
 //
-// Blocks with the same x and y share the depth: each leaves its sums in `partial`, and the one that finishes last adds
-// them up, always in the same order.
+// Blocks with the same x and y share the depth: each leaves its sums in `partial`. The one that finishes last of a group
+// adds up the group's, and the one whose group is the last to finish those of all, always in the same order.
 template <bool A_ALONG_K, bool B_ALONG_K, class PlaceA, class PlaceB, class Store>
 __device__ void product(int row0, int column0, int depth, const float* a, bool wide_a, PlaceA place_a, const float* b,
                         bool wide_b, PlaceB place_b, float* partial, unsigned* tickets, Store store) {
@@ -250,14 +251,21 @@ __device__ void product(int row0, int column0, int depth, const float* a, bool w
     const int tile = blockIdx.y * gridDim.x + blockIdx.x, tiles = gridDim.x * gridDim.y;
     float* parts = partial + (size_t)tile * NUMBERS * WORKERS + t;
     const size_t split = (size_t)tiles * NUMBERS * WORKERS;
+    const int blocks = gridDim.z, groups = (blocks + GROUP - 1) / GROUP, group_of = blockIdx.z / GROUP;
+    unsigned* ticket = tickets + tile * (groups + 1);
+    int own = blockIdx.z, begin = group_of * GROUP, end = min(blocks, begin + GROUP), step = 1;
+    for (int which = group_of;; which = groups) {
 #pragma unroll
-    for (int e = 0; e < NUMBERS; e++) parts[blockIdx.z * split + e * WORKERS] = mine[e];
-    if (!finished_last(&tickets[tile], gridDim.z)) return;
+      for (int e = 0; e < NUMBERS; e++) parts[own * split + e * WORKERS] = mine[e];
+      if (!finished_last(&ticket[which], (end - begin + step - 1) / step)) return;
 #pragma unroll
-    for (int e = 0; e < NUMBERS; e++) mine[e] = 0;
-    for (int z = 0; z < (int)gridDim.z; z++)
+      for (int e = 0; e < NUMBERS; e++) mine[e] = 0;
+      for (int z = begin; z < end; z += step)
 #pragma unroll
-      for (int e = 0; e < NUMBERS; e++) mine[e] += __ldcg(&parts[z * split + e * WORKERS]);  // from no cache but L2
+        for (int e = 0; e < NUMBERS; e++) mine[e] += __ldcg(&parts[z * split + e * WORKERS]);  // from no cache but L2
+      if (which == groups || groups == 1) break;
+      own = begin, begin = 0, end = blocks, step = GROUP;
+    }
   }
 #pragma unroll
   for (int i = 0; i < FRAGMENTS_M; i++)
