@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import gpu, gpu_page
 from benchmarks.train_step import best_torch
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
-KINDS = "*-cores.json", "*-mnist-cnn.json", "*-feature-cache.json"
+KINDS = "*-cores.json", "*-mnist-cnn.json", "*-feature-cache.json", "*-gpu.json"
 
 
 def newest_first(kind: str) -> list[Path]:
@@ -25,7 +26,7 @@ def newest_first(kind: str) -> list[Path]:
     return sorted(found, key=lambda path: json.loads(path.read_text())["environment"]["date"], reverse=True)
 
 
-(STEPS, *ELSEWHERE), (TRAINING, *_), (FEATURES, *_) = map(newest_first, KINDS)
+(STEPS, *ELSEWHERE), (TRAINING, *_), (FEATURES, *_), (GPU, *_) = map(newest_first, KINDS)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -134,6 +135,17 @@ def cached(record: dict[str, Any]) -> str:
     return table(head, rows)
 
 
+def on_gpu(record: dict[str, Any]) -> str:
+    titles = {name: case.title for name, case in gpu.cases().items()}
+    parts = (
+        f"{gpu_page.facts(record)}.",
+        table(*gpu_page.steps(record, titles)),
+        "One epoch of MNIST by `benchmarks.mnist_epoch`, capture included:",
+        table(*gpu_page.mnist(record)),
+    )
+    return "\n\n".join(parts)
+
+
 def speed(step_record: dict[str, Any], training_record: dict[str, Any]) -> str:
     """The sentence of the front page."""
     cases, runs = step_record["cases"], training_record["runs"]
@@ -162,7 +174,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only say whether the pages are up to date")
     check = parser.parse_args().check
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in (STEPS, TRAINING, FEATURES)]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (STEPS, TRAINING, FEATURES, GPU)]
     picture = f"![The same as bars, and the time an image by batch size](results/{STEPS.stem}.png)"
     pages = {
         README: {
@@ -171,8 +183,12 @@ def main() -> int:
             "elsewhere": elsewhere([json.loads(path.read_text(encoding="utf-8")) for path in ELSEWHERE]),
             "training": f"{machine(records[1])}.\n\n{training(records[1])}",
             "features": cached(records[2]),
+            "gpu": on_gpu(records[3]),
         },
-        HERE.parent / "README.md": {"speed": speed(records[0], records[1])},
+        HERE.parent / "README.md": {
+            "speed": speed(records[0], records[1]),
+            "gpu": gpu_page.sentence(records[3]),
+        },
     }
     stale = []
     for page, parts in pages.items():

@@ -43,7 +43,7 @@ def agree(cupy, name, *arguments, tolerance=None):
 @pytest.mark.parametrize("block", [1, 300, 2**24])
 @drawn
 @given(case=images(), filters=small, bias=st.booleans(), slope=st.sampled_from([None, 0.0, 0.3]))
-def test_convolution(cupy, block, case, filters, bias, slope):
+def test_convolution_by_columns(cupy, block, case, filters, bias, slope):
     from minidl.kernels.cuda import conv
 
     x, out, kernel, *geometry = case
@@ -51,11 +51,12 @@ def test_convolution(cupy, block, case, filters, bias, slope):
     dy = numbers((len(x), *out, filters), x.dtype, 2)
     before, conv.BLOCK = conv.BLOCK, block
     try:
-        agree(cupy, "conv2d", x, w, numbers(filters, x.dtype, 3) if bias else None, slope, out, *geometry)
-        agree(cupy, "conv2d_grad_input", dy, w, x.shape, *geometry)
-        agree(cupy, "conv2d_grad_weight", dy, x, w.shape, *geometry)
+        bias = numbers(filters, x.dtype, 3) if bias else None
+        agree(cupy, "conv2d", x, w, bias, slope, out, *geometry, "im2col")
+        agree(cupy, "conv2d_grad_input", dy, w, x.shape, *geometry, "im2col")
+        agree(cupy, "conv2d_grad_weight", dy, x, w.shape, *geometry, "im2col")
         into = np.full(w.shape, np.nan, w.dtype)
-        agree(cupy, "conv2d_grad_weight", dy, x, w.shape, *geometry, "auto", into)
+        agree(cupy, "conv2d_grad_weight", dy, x, w.shape, *geometry, "im2col", into)
     finally:
         conv.BLOCK = before
 

@@ -97,12 +97,19 @@ def convolutions(draw):
 
 @pytest.mark.parametrize(
     ("implicit", "tile"),
-    [pytest.param(precision, tile, id=f"{precision}-{tile[0]}x{tile[1]}") for precision in TILES for tile in TILES[precision]],
+    [
+        pytest.param(precision, tile, id=f"{precision}-{tile[0]}x{tile[1]}")
+        for precision in TILES
+        for tile in TILES[precision]
+    ],
     indirect=["implicit"],
 )
 @drawn
 @given(
-    case=convolutions(), bias=st.booleans(), slope=st.sampled_from([None, 0.0, 0.3]), splits=st.integers(1, 20)
+    case=convolutions(),
+    bias=st.booleans(),
+    slope=st.sampled_from([None, 0.0, 0.3]),
+    splits=st.integers(1, 20),
 )
 def test_convolution(cupy, implicit, tile, case, bias, slope, splits):
     x, kernel, filters, out, *geometry = case
@@ -151,7 +158,9 @@ def test_what_tensor_cores_know_stays_as_it_is_and_others_are_not_too_small(cupy
     between = np.random.default_rng(0).uniform(1, 2, 1024).astype(np.float32)
     x, w = np.stack([exact, between])[:, :, None, None], np.zeros((2, 1, 1, 1), np.float32)
     w[0] = 1
-    y = on_host(cuda.conv2d(*on_device(cupy, (x, w)), None, None, (1023, 1), (1, 1), ((0, 0), (0, 0)), (1, 1)))
+    y = on_host(
+        cuda.conv2d(*on_device(cupy, (x, w)), None, None, (1023, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
+    )
     np.testing.assert_array_equal(y[0, :, 0, 0], exact[:-1])
     error = y[1, :, 0, 0] / between[:-1] - 1
     assert abs(error).max() <= 0.71 * 2.0**-10
@@ -208,6 +217,15 @@ def test_who_convolves(cupy, device, monkeypatch, precision, dtype, kernel, algo
         call()
         launches = [name for name in device.launches if name not in ("copy", "zeros")]  # made once, or askew
         assert (launches == [kernel_name]) == ours
+
+
+def test_columns_for_all(cupy, monkeypatch):
+    from minidl.kernels.cuda.implicit import suited
+
+    x = cupy.asarray(numbers((2, 5, 5, 4), np.float32))
+    assert suited((3, 3), "auto", (2, 3, 3, 8), x)
+    monkeypatch.setenv("MINIDL_CONV", "im2col")
+    assert not suited((3, 3), "auto", (2, 3, 3, 8), x)
 
 
 def test_what_lies_askew_is_read_number_by_number(cupy, implicit):

@@ -7,6 +7,7 @@ costs three products and keeps 22 bits.
 from __future__ import annotations
 
 import math
+import os
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,11 @@ from ...shapes import Pads, Pair
 from .launching import LARGEST, PROCESSORS, SINGLE, TICKETS, Constants, contiguous, launch, tickets
 from .pool import geometry
 
-WORKERS, STEP, GROUP = 128, 16, 8  # as in tensor_cores.cuh: threads of a block, TILE_K, blocks that are added up first
+WORKERS, STEP, GROUP = (
+    128,
+    16,
+    8,
+)  # as in tensor_cores.cuh: threads of a block, TILE_K, blocks that are added up first
 # (rows, columns) of the result that a block computes, and what share of the tensor cores' rate it reaches.
 TILES = {(128, 128): 1.0, (128, 64): 0.85, (64, 128): 0.85, (64, 64): 0.75, (128, 32): 0.65}
 WIDEST = {"tf32": 128, "fp32": 64}  # columns: two numbers for each factor leave no registers for more
@@ -32,7 +37,7 @@ AMPERE = 80  # compute capability 8.0: the first whose tensor cores know TF32
 
 def suited(kernel: Pair, algorithm: str, shape: tuple[int, ...], *arrays: Array) -> bool:
     """Whether these arrays are convolved here, with a result of `shape`; a 1x1 filter is a product for cuBLAS."""
-    if kernel == (1, 1) or algorithm == "im2col":
+    if kernel == (1, 1) or "im2col" in (algorithm, os.environ.get("MINIDL_CONV")):
         return False
     single = all([a.dtype == SINGLE and a.size < LARGEST for a in arrays]) and math.prod(shape) < LARGEST
     return single and _generation(cupy.cuda.runtime.getDevice()) >= AMPERE
