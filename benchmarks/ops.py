@@ -58,6 +58,9 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
     a, m = numbers(2048, 784), numbers(784, 1024)
     features, head = numbers(2048, 4096), numbers(4096, 10)
     digits, hidden = numbers(128, 784), numbers(784, 100)
+    units = numbers(100, 100), None, numbers(100), numbers(100)
+    block = reference.dense_block(small, *units, 1e-5, None, 0.1, 1.0, 0.9, key)
+    kept = (block[1], small, units[0], *block[2:], units[2])
     t = _in_torch(
         x=x,
         w=w,
@@ -107,6 +110,8 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "leaky_relu_grad": ("leaky_relu_grad", (image.copy(), image, 0.0, True), None),
         "bias_activation_grad": ("bias_activation_grad", (rows.copy(), rows, 0.0, None, True), None),
         "dense, affine, elu": ("dense_affine", (small, numbers(100, 100), numbers(100), numbers(100), 1.0), None),
+        "dense, batch norm, elu, dropout": ("dense_block", (small, *units, 1e-5, None, 0.1, 1.0, 0.9, key), None),
+        "their gradients": ("dense_block_grad", (small, *kept), None),
         "elu": ("elu", (small, 1.0), t and (lambda: f.elu(t.small))),
         "elu_grad": ("elu_grad", (small, small, small, 1.0), None),
         "dropout": ("dropout", (pooled, 0.5, key), t and (lambda: f.dropout(t.x, 0.5))),
@@ -119,6 +124,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "matmul with 10 columns": ("matmul", (features, head), t and (lambda: t.features @ t.head)),
         "matmul with 10 terms": ("matmul", (features @ head, head.T), None),
         "sum_rows": ("sum_rows", (rows,), t and (lambda: t.rows.sum(0))),
+        "adam_step, 100 thousand": ("adam_step", (*[a[:100_000] for a in flat], 1e-3, 0.9, 0.999, 1e-8, 1, 0.0, False), None),
         "adam_step, a million": ("adam_step", (*flat, 1e-3, 0.9, 0.999, 1e-8, 1, 0.0, False), None),
         "sgd_step, a million": ("sgd_step", (*flat[:3], 1e-3, 0.9, False, 0.0), None),
     }  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..backend import Array, array_module
 from ..rng import Key, keep_mask
+from .blocks import block_pays, dense_block, dense_block_grad  # noqa: F401 - part of the specification
 from .loops import add_to_average, next_batch  # noqa: F401 - part of the specification
 from .special import erf  # noqa: F401 - part of the specification
 from .updates import adam_step, rmsprop_step, sgd_step  # noqa: F401 - part of the specification

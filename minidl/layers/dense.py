@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import ops
+from .. import kernels, ops
 from ..autograd import Tensor
+from ..backend import array_module
 from ..checks import positive_integer
 from ..init import Initializer, fans, get
+from ..ops.block import DenseBlock
 from ..ops.linear import NormalisedDense
 from ..shapes import ShapeError
 from .activation import ELU, split_activation
 from .base import Layer, Parameter
+from .dropout import Dropout
 from .norm import BatchNorm
 
 
@@ -65,8 +68,16 @@ class Dense(Layer):
         if self.use_bias:
             self.add_parameter("bias", (self.units,), self._initializers[1], fan_in=fans(shape)[0])
 
-    def forward(self, x: Tensor, norm: BatchNorm | None = None, elu: ELU | None = None) -> Tensor:
-        """With `norm`, and `elu`, what those layers make of the result: see `can_normalise`."""
+    def forward(
+        self,
+        x: Tensor,
+        norm: BatchNorm | None = None,
+        elu: ELU | None = None,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
+        """With `norm`, and the others, what those layers make of the result: see `can_normalise`."""
+        if norm is not None and not norm.is_affine():
+            return self._block(x, norm, elu, dropout)
         if norm is not None:
             given = norm.running_mean, norm.running_var, norm.eps, None if elu is None else elu.alpha
             bias = () if self.bias is None else (self.bias,)
@@ -74,6 +85,19 @@ class Dense(Layer):
         y = ops.dense(x, self.weight, self.bias, self._fused)
         return self._activate(y) if self._activate else y
 
+    def _block(self, x: Tensor, norm: BatchNorm, elu: ELU | None, dropout: Dropout | None) -> Tensor:
+        """In training: as one operation, or layer by layer if that takes less time."""
+        if not kernels.of(array_module(x._data)).block_pays(x._data, self.weight._data):
+            y = ops.dense(x, self.weight, self.bias)
+            for layer in (norm, elu, dropout):
+                y = y if layer is None else layer(y)
+            return y
+        key = None if dropout is None else dropout.next_key()
+        after = None if elu is None else elu.alpha, 1.0 if dropout is None else 1 - dropout.rate, key
+        bias = () if self.bias is None else (self.bias,)
+        block = DenseBlock(norm.eps, norm.momentum, norm.averages(), *after)
+        return block(x, self.weight, norm.gamma, norm.beta, *bias)
+
     def can_normalise(self) -> bool:
-        """Whether batch normalisation by given numbers, and ELU after it, can be done in the same pass."""
+        """Whether batch normalisation, ELU and dropout after it can be done in the same pass."""
         return self._built and self._fused is None and self._activate is None

@@ -24,12 +24,17 @@ class Dropout(Layer):
         self._calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
+        key = self.next_key()
+        return x if key is None else ops.dropout(x, self.rate, key=key)
+
+    def next_key(self) -> Key | None:
+        """Where the random numbers of this call come from; None if it needs none."""
         if not self.training:
-            return x
+            return None
         stream = self._stream if self._stream is not None else self._path or ""
         key = Key(self._seed, stream, self._step, self._calls)
         self._calls += 1
-        return ops.dropout(x, self.rate, key=key)
+        return key if self.rate else None
 
     def start_step(self, seed: int, stream: str, step: int) -> None:
         """Called by the training loop before each step; `stream` is the layer's path in the trained model."""

@@ -1,7 +1,7 @@
-"""What layers of a chain can do together: the same results from less work (docs/adr/0014, 0017).
+"""What layers of a chain can do together: the same results from less work (docs/adr/0014, 0017, 0018).
 
 Max pooling with the convolution before it; ahead of what keeps order, for the largest of increasing functions of some
-numbers is the function of the largest; batch norm and ELU with the dense layer before them.
+numbers is the function of the largest; batch norm and ELU, and dropout in training, with the dense layer before them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from .activation import ELU, ReLU
 from .base import Layer
 from .conv import Conv2D
 from .dense import Dense
+from .dropout import Dropout
 from .norm import BatchNorm
 from .pool import MaxPool2D
 
+FOLLOWERS = {MaxPool2D, BatchNorm, ELU, Dropout}  # what the layer before may do
 Step = tuple[Layer, dict[str, Any]]  # a layer, and options of its `forward`
 
 
@@ -36,15 +38,22 @@ def steps(layers: list[Layer]) -> list[Step]:
 
 def _option(layer: Layer, before: Layer, options: dict[str, Any], recorded: bool) -> str | None:
     """The option by which the layer before, with those that it has, does what this one would do; None if it cannot."""
-    if layer._watch is not None or before._watch is not None or not layer._built:
+    if (
+        type(layer) not in FOLLOWERS
+        or layer._watch is not None
+        or before._watch is not None
+        or not layer._built
+    ):
         return None
     if type(layer) is MaxPool2D and type(before) is Conv2D and not options and before.can_pool():
         return "max_pool"
-    if type(before) is Dense and not recorded:
-        if type(layer) is BatchNorm and not options and before.can_normalise() and layer.is_affine():
-            return "norm"
+    if type(before) is Dense:
+        if type(layer) is BatchNorm and not options and before.can_normalise():
+            return "norm" if (layer.looks_at_batch() if recorded else layer.is_affine()) else None
         if type(layer) is ELU and list(options) == ["norm"]:
             return "elu"
+        if type(layer) is Dropout and recorded and "norm" in options and "dropout" not in options:
+            return "dropout"
     return None
 
 

@@ -51,17 +51,22 @@ class BatchNorm(Layer):
 
     def is_affine(self) -> bool:
         """Whether it does to each channel what given numbers say, in this computer's own memory."""
-        return self._built and not self._looks_at_batch() and isinstance(self.gamma.data, np.ndarray)
+        return self._built and not self.looks_at_batch() and isinstance(self.gamma.data, np.ndarray)
 
     def keeps_order(self) -> bool:
         """Whether a larger number stays the larger one: max pooling may go first then (see `Sequential`)."""
         return self.is_affine() and bool((self.gamma.data > 0).all())  # a GPU would have to be waited for
 
-    def _looks_at_batch(self) -> bool:
+    def looks_at_batch(self) -> bool:
+        """Whether the batch itself says what is done to it."""
         return self.training and not (self._frozen and self._frozen_norm == "inference")
 
+    def averages(self) -> tuple[Array, Array] | None:
+        """The running averages, unless they are to be kept as they are while the batch is looked at."""
+        kept = self.looks_at_batch() and self._frozen and self._frozen_norm == "batch"
+        return None if kept else (self.running_mean, self.running_var)
+
     def forward(self, x: Tensor) -> Tensor:
-        training = self._looks_at_batch()
-        kept = training and self._frozen and self._frozen_norm == "batch"
-        mean, var = (None, None) if kept else (self.running_mean, self.running_var)
+        training = self.looks_at_batch()
+        mean, var = self.averages() or (None, None)
         return ops.batch_norm(x, self.gamma, self.beta, mean, var, training, self.momentum, self.eps)

@@ -1,4 +1,4 @@
-"""Products that two threads halve: right in every order of memory, and equal whoever was in time."""
+"""Work that two threads halve: right in every order of memory, and equal whoever was in time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from tests.drawn import compare, dtypes
 
 pytest.importorskip("numba", reason="the partner needs Numba: pip install 'minidl[fast]'")
+from minidl import kernels
 from minidl.kernels import threads
-from minidl.kernels.cpu import blas, linear, partner
+from minidl.kernels.cpu import blas, halves, linear, optim, partner
+from minidl.rng import Key
 
 pytestmark = pytest.mark.skipif(not blas.FUNCTIONS, reason="NumPy has another BLAS than that of its wheels")
 
@@ -31,7 +33,7 @@ def matrix(rows, columns, dtype, order, seed):
 
 def product(a, b):
     out = np.full((len(a), b.shape[1]), np.nan, a.dtype)
-    assert partner.multiply(a, b, out)
+    assert halves.multiply(a, b, out)
     return out
 
 
@@ -74,13 +76,19 @@ def late(mate):
     mate.awake = True  # but nobody looks into the mail, so the half is taken back
 
 
-@pytest.mark.parametrize("state", [alone, asleep, spinning, late])
+def one_thread(mail, a, b, out, job, *affine):
+    """The product by this thread alone; its description stays in the mail."""
+    with threads.blas:
+        assert halves._multiply(mail, False, job.address, blas.FUNCTIONS[a.dtype], a, b, out, *affine)
+
+
+STATES = [alone, asleep, spinning, late]
+
+
+@pytest.mark.parametrize("state", STATES)
 def test_the_same_bits_whoever_computes(state, fresh):
     expected = np.full((128, 90), np.nan, np.float32)
-    with threads.blas:
-        assert partner._multiply(
-            fresh.mail, blas.FUNCTIONS[A.dtype], A, B, expected, False, *partner.NOTHING[:2], 0.0, True
-        )
+    one_thread(fresh.mail, A, B, expected, halves.product, *halves.NOTHING[:2], 0.0, True)
     np.testing.assert_allclose(expected, A @ B, rtol=1e-4, atol=1e-4)
     state(fresh)
     for _ in range(50):
@@ -90,21 +98,22 @@ def test_the_same_bits_whoever_computes(state, fresh):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_partner_computes_the_lower_half(fresh, dtype):
     a, b, out = A.astype(dtype), B.astype(dtype), np.zeros((128, 90), dtype)
-    affine = SCALE, SHIFT, 0.5, False
-    assert partner._multiply(fresh.mail, blas.FUNCTIONS[out.dtype], a, b, out, False, *affine)
+    job = halves._affine_product if dtype == np.float32 else halves.product
+    one_thread(fresh.mail, a, b, out, job, SCALE, SHIFT, 0.5, False)
     expected = out.copy()
     out[:] = np.nan
-    fresh.mail[0] = partner.POSTED
-    fresh.wake()
-    end = time.monotonic() + 20
-    while fresh.mail[0] != partner.DONE and time.monotonic() < end:
-        time.sleep(0.001)
+    with threads.blas:  # in one thread, as above
+        fresh.mail[0] = partner.POSTED
+        fresh.wake()
+        end = time.monotonic() + 20
+        while fresh.mail[0] != partner.DONE and time.monotonic() < end:
+            time.sleep(0.001)
     np.testing.assert_array_equal(out[64:], expected[64:])
     assert np.isnan(out[:64]).all()
 
 
 @pytest.mark.parametrize("alpha", [None, 0.0, 0.5, 1.0])
-@pytest.mark.parametrize("state", [alone, asleep, spinning, late])
+@pytest.mark.parametrize("state", STATES)
 def test_what_follows_a_product(state, alpha, fresh):
     """Each half is scaled, shifted and activated by who made it; the next product is a plain one again."""
     plain, out = A @ B, np.empty((128, 90), np.float32)
@@ -114,9 +123,52 @@ def test_what_follows_a_product(state, alpha, fresh):
     state(fresh)
     for _ in range(20):
         out[:] = np.nan
-        assert partner.multiply(A, B, out, (SCALE, SHIFT, alpha))
+        assert halves.multiply(A, B, out, (SCALE, SHIFT, alpha))
         compare(out, expected, 1e-4)
     compare(product(A, B), plain, 1e-4)
+
+
+def block():
+    """Everything that a block gives, forward and back."""
+    rng = np.random.default_rng(5)
+    x, w, b, gamma, beta, dy, means = (
+        rng.normal(size=size).astype(np.float32) for size in [(100, 70), (70, 90), 90, 90, 90, (100, 90), 90]
+    )
+    averages = means, np.ones(90, np.float32)
+    key, cpu = Key(0, "a layer"), kernels.of(np)
+    y, *kept = cpu.dense_block(x, w, b, gamma, beta, 1e-5, averages, 0.1, 1.0, 0.9, key)
+    slope, *rest = kept
+    return y, *kept, *averages, *cpu.dense_block_grad(dy, slope, x, w, *rest, gamma)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_block_is_the_same(state, fresh):
+    with fresh.busy:  # so that this thread computes
+        expected = block()
+    state(fresh)
+    for _ in range(50):
+        for got, wanted in zip(block(), expected, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_an_update_is_the_same(state, fresh, monkeypatch):
+    together, part = [], optim._adam_in_halves
+    monkeypatch.setattr(optim, "_adam_in_halves", lambda *a: (together.append(a[1]), part(*a))[1])
+    rng = np.random.default_rng(0)
+    arrays = [np.abs(rng.normal(size=20_001)).astype(np.float32) for _ in range(4)]
+    runs, settings = [[a.copy() for a in arrays] for _ in range(20)], (1e-2, 0.9, 0.99, 1e-8, 3, 0.1, False)
+    optim._adam(*arrays, *optim._numbers(np.float32, *settings))
+    state(fresh)
+    for run in runs:
+        if state is spinning:
+            spinning(fresh)
+        kernels.of(np).adam_step(*run, *settings)
+        for got, expected in zip(run, arrays, strict=True):
+            np.testing.assert_array_equal(got, expected)
+    assert any(together) == (state in (spinning, late))
+    assert all(together)
+    assert fresh.awake == (state is late) or state is spinning  # nobody is woken for it
 
 
 @pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="threads have no clocks here")
@@ -190,16 +242,16 @@ def test_after_a_fork():
 )
 def test_what_is_not_for_two(a):
     out = np.empty((len(a), 90), a.dtype)
-    assert not partner.multiply(a, B[:50].astype(a.dtype), out)
-    assert not partner.multiply(A, B, np.empty((128, 90)))
+    assert not halves.multiply(a, B[:50].astype(a.dtype), out)
+    assert not halves.multiply(A, B, np.empty((128, 90)))
 
 
 @pytest.mark.parametrize("sizes", [(128, 784, 100), (100, 128, 100), (33, 100, 100)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_small_products_take_this_way(sizes, dtype, monkeypatch):
     m, k, n = sizes
-    done, multiply = [], partner.multiply
-    monkeypatch.setattr(partner, "multiply", lambda *arrays: done.append(multiply(*arrays)) or done[-1])
+    done, multiply = [], halves.multiply
+    monkeypatch.setattr(halves, "multiply", lambda *arrays: done.append(multiply(*arrays)) or done[-1])
     a, b = matrix(m, k, dtype, "rows", 1), matrix(k, n, dtype, "rows", 2)
     np.testing.assert_allclose(linear.matmul(a, b), a @ b, rtol=1e-3, atol=1e-3)
     assert done == [True]
@@ -207,6 +259,6 @@ def test_small_products_take_this_way(sizes, dtype, monkeypatch):
 
 @pytest.mark.parametrize("sizes", [(64, 64, 64), (500, 784, 100)], ids=["smaller", "larger"])
 def test_others_do_not(sizes, monkeypatch):
-    monkeypatch.setattr(partner, "multiply", None)
+    monkeypatch.setattr(halves, "multiply", None)
     m, k, n = sizes
     linear.matmul(np.ones((m, k), np.float32), np.ones((k, n), np.float32))

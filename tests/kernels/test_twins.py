@@ -25,9 +25,9 @@ from minidl.kernels.cpu import (
     compiling,
     direct,
     direct_image,
+    halves,
     linear,
     norm,
-    partner,
     winograd,
 )
 from minidl.rng import Key
@@ -518,12 +518,79 @@ def test_rows_longer_than_a_piece_are_affine_too():
     agree("dense_affine", x, w, scale, shift, 1.0, tolerance=1e-4)
 
 
+@given(
+    st.integers(2, 200),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    dtypes,
+    st.booleans(),
+    st.sampled_from([None, -0.5, 0.0, 0.3, 1.0]),
+    st.sampled_from([0.0, 0.3, 0.9, 1.0, None]),
+    st.data(),
+)
+def test_a_dense_layer_and_what_follows_it(m, k, n, dtype, bias, alpha, keep, data):
+    x, w, gamma, beta, dy = (numbers(size, dtype, i) for i, size in enumerate([(m, k), (k, n), n, n, (m, n)]))
+    b, key = numbers(n, dtype, 5) if bias else None, None if keep is None else Key(1, "a layer", 2, 3)
+    results, limit = [], 2e-4 if dtype == np.float32 else 1e-9
+    for kernels in (reference, cpu):
+        averages = numbers(n, dtype, 6).copy(), numbers(n, dtype, 7) ** 2
+        given = x, w, b, gamma, beta, 0.1, averages, 0.2, alpha, keep or 0.5, key
+        results.append((*kernels.dense_block(*given), *averages))
+    for got, expected in zip(*results, strict=True):
+        compare(got, expected, limit)
+    slope, *rest = results[0][1:5]
+    agree("dense_block", x, w, b, gamma, beta, 0.1, None, 0.2, alpha, keep or 0.5, key, tolerance=limit)
+    for needed in ((True, True), (False, True), (True, False), (False, False)):
+        got, expected = (
+            kernels.dense_block_grad(dy, slope, x, w, *rest, gamma, needed) for kernels in (cpu, reference)
+        )
+        for one, other in zip(got, expected, strict=True):
+            assert (one is None) == (other is None)
+            if other is not None:
+                compare(one, other, limit)
+    agree_in_memory("dense_block_grad", dy, slope, x, w, *rest, gamma, tolerance=limit)
+
+
+def agree_in_memory(name, dy, *arguments, tolerance):
+    """Gradients that are written over the one that came, and to given places."""
+    expected = reference.dense_block_grad(dy, *arguments)
+    into = tuple(np.full(g.shape, np.nan, g.dtype) for g in expected[1:])
+    gradient = np.array(dy, order="C")
+    got = cpu.dense_block_grad(gradient, *arguments, into=into, overwrite=True)
+    for one, other in zip(got, expected, strict=True):
+        compare(one, other, tolerance)
+    assert all(a is b for a, b in zip(got[1:], into, strict=True))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_block_lets_nan_and_infinity_through(place, value):
+    """A column with such a number is nan in batch norm, and no other is."""
+    x, w, one = np.ones((40, 20), np.float32), np.ones((20, 6), np.float32), np.ones(6, np.float32)
+    w[place, 4] = value
+    y = cpu.dense_block(x, w, None, one, one, 0.1, None, 0.2, 1.0, 0.5, None)[0]
+    np.testing.assert_array_equal(np.isnan(y).all(axis=0), np.arange(6) == 4)
+    assert np.isfinite(np.delete(y, 4, axis=1)).all()
+
+
+def test_which_blocks_take_one_piece():
+    def pays(m, k, n, dtype=np.float32):
+        return cpu.block_pays(np.ones((m, k), dtype), np.ones((k, n), dtype))
+
+    able = bool(halves.FUNCTIONS)
+    assert pays(128, 784, 100) == pays(32, 2, 2) == able
+    assert not any(
+        [pays(31, 20, 20), pays(128, 20, 20, np.float64), pays(2048, 784, 100), pays(50, 20, 3000)]
+    )
+    assert not cpu.block_pays(np.ones((50, 20), np.float32), np.ones((21, 20), np.float32))
+
+
 @pytest.fixture
 def small_is_thin(monkeypatch):
     """Small products take the way of large ones with few columns or few terms."""
     monkeypatch.setattr(linear, "ALONE", 0)
     monkeypatch.setattr(linear, "MANY", 0)
-    monkeypatch.setattr(partner, "multiply", lambda *arrays: False)
+    monkeypatch.setattr(halves, "multiply", lambda *arrays: False)
 
 
 @pytest.mark.usefixtures("shared", "small_is_thin")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minidl as dl
+from minidl import kernels
 from minidl.autograd import Function
 from minidl.layers import (
     ELU,
@@ -15,6 +16,7 @@ from minidl.layers import (
     BatchNorm,
     Conv2D,
     Dense,
+    Dropout,
     Layer,
     LeakyReLU,
     MaxPool2D,
@@ -408,3 +410,171 @@ def test_a_wrong_width_names_the_layer():
     with dl.no_grad(), pytest.raises(ShapeError, match="dense: I is") as error:
         made(np.ones((5, 21), np.float32))
     assert "Dense" in error.value.__notes__[0]
+
+
+# And dropout after them, in training
+
+
+class OwnDropout(Dropout):
+    """May do anything in `forward`."""
+
+
+IN_TRAINING = [
+    (lambda: [Dense(7), BatchNorm(), ELU(), Dropout(0.3)], 1),
+    (lambda: [Dense(7, use_bias=False), BatchNorm(eps=0.1, momentum=0.3), Dropout(0.0), ELU(0.5)], 1),
+    (lambda: [Dense(70), BatchNorm(), ELU(-0.5), Dropout(0.9), Dense(90), BatchNorm(), Dense(3)], 2),
+    (lambda: [Dense(7), BatchNorm(), BatchNorm(), ELU()], 1),
+    (lambda: [Dense(7), BatchNorm(), Dropout(0.5), Dropout(0.5)], 1),
+    (lambda: [Dense(7), BatchNorm(), ELU(), Dropout(1.0)], 1),
+]
+
+
+@pytest.fixture
+def fast():
+    pytest.importorskip("numba", reason="these are computed together by twins: pip install 'minidl[fast]'")
+    from minidl.kernels.cpu import blas
+
+    if not blas.FUNCTIONS or kernels.of(np) is kernels.reference:
+        pytest.skip("the twins are not used")
+
+
+def trained(model, made, x, weights):
+    """(result, gradient of x, then of each parameter, running averages) of a step; the averages stay as they were."""
+    for parameter in made.parameters():
+        parameter.grad = None
+    for layer in made:
+        if isinstance(layer, Dropout):
+            layer.start_step(3, "here", 5)
+    before = made.state_dict()
+    x = dl.Tensor(x, requires_grad=True)
+    y = model(x)
+    (y * weights).sum().backward()
+    norms = [layer for layer in made if isinstance(layer, BatchNorm)]
+    averages = [a.copy() for layer in norms for a in (layer.running_mean, layer.running_var)]
+    made.load_state_dict(before)
+    return [y.data, x.grad, *[p.grad for p in made.parameters()], *averages]
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("freeze", [None, "*dense*", "*batch_norm*"])
+@pytest.mark.parametrize(("layers", "together"), IN_TRAINING)
+def test_a_block_in_training(layers, together, freeze, applied):
+    made = dense_chain(*layers()).train()
+    if freeze is not None:
+        made.freeze(freeze, batch_norm="batch")
+    x, weights = (np.random.default_rng(i).normal(size=(50, 20)).astype(np.float32) for i in range(2))
+    weights = weights[:, : made(x).shape[1]]
+    applied.clear()
+    got = trained(made, made, x, weights)
+    assert applied.count("DenseBlock") == together
+    expected = trained(OneByOne(made), made, x, weights)
+    assert applied.count("DenseBlock") == together
+    for one, other in zip(got, expected, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("fast")
+def test_the_bias_before_batch_norm_has_no_gradient():
+    made = dense_chain(Dense(7), BatchNorm()).train()
+    x = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
+    (made(x) * x[:, :7]).sum().backward()
+    np.testing.assert_array_equal(made[0].bias.grad, 0)
+    optimizer = dl.optim.SGD(made, lr=0.1, momentum=0.9)
+    for _ in range(2):
+        optimizer.zero_grad()
+        made[0].bias.grad_slot[:] = np.nan
+        (made(x) * x[:, :7]).sum().backward()
+        np.testing.assert_array_equal(made[0].bias.grad, 0)
+        assert made[0].bias.grad is made[0].bias.grad_slot
+        optimizer.step()
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_block_is_gone_through_twice():
+    made = dense_chain(Dense(7), BatchNorm(), ELU(), Dropout(0.2)).train()
+    x = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
+    loss = (made(x) * x[:, :7]).sum()
+    loss.backward(retain_graph=True)
+    once = [parameter.grad.copy() for parameter in made.parameters()]
+    loss.backward()
+    for parameter, grad in zip(made.parameters(), once, strict=True):
+        np.testing.assert_array_equal(parameter.grad, 2 * grad)
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("name", ["weight", "gamma"])
+def test_a_change_of_what_a_block_saved_is_noticed(name):
+    made = dense_chain(Dense(7), BatchNorm(), ELU()).train()
+    loss = made(np.ones((50, 20), np.float32)).sum()
+    getattr(made[0] if name == "weight" else made[1], name).data[...] += 1
+    with pytest.raises(RuntimeError, match="they were changed since"):
+        loss.backward()
+
+
+def few_rows(made, x):
+    made(x[:31])
+
+
+def float64(made, x):
+    made.to(dtype="float64")(x)
+
+
+def frozen_norm(made, x):
+    made.freeze().train()(dl.Tensor(x, requires_grad=True))
+
+
+def without_graph(made, x):
+    with dl.no_grad():
+        made(x)
+
+
+def plain_kernels(made, x):
+    kernels.use("reference")
+    try:
+        made(x)
+    finally:
+        kernels.use("auto")
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("way", [few_rows, float64, frozen_norm, without_graph, plain_kernels])
+def test_where_a_block_does_not_pay(way, applied):
+    made = dense_chain(Dense(7), BatchNorm(), ELU(), Dropout(0.5)).train()
+    applied.clear()
+    way(made, np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32))
+    assert [name for name in applied if name != "Cast"] == [
+        "Dense",
+        "BatchNormInference" if way is frozen_norm else "BatchNorm",
+        "ELU",
+        "Dropout",
+    ]
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(
+    ("layers", "names"),
+    [
+        (lambda: [Dense(7), BatchNorm(), ELU(), OwnDropout(0.5)], ["DenseBlock", "Dropout"]),
+        (lambda: [OwnDense(7), BatchNorm(), ELU()], ["Dense", "BatchNorm", "ELU"]),
+        (lambda: [Dense(7), ELU(), BatchNorm()], ["Dense", "ELU", "BatchNorm"]),
+        (lambda: [Dense(7), Dropout(0.5), BatchNorm()], ["Dense", "Dropout", "BatchNorm"]),
+    ],
+)
+def test_layers_beside_a_block(layers, names, applied):
+    made = dense_chain(*layers()).train()
+    applied.clear()
+    made(np.ones((50, 20), np.float32))
+    assert applied == names
+
+
+@pytest.mark.usefixtures("fast")
+def test_who_watches_the_last_layer_of_a_block_sees_it(applied):
+    made = dense_chain(Dense(7), BatchNorm(), ELU(), Dropout(0.5)).train()
+    seen = []
+    made[3]._watch = lambda layer, y: seen.append(y.data)
+    applied.clear()
+    y = made(np.ones((50, 20), np.float32))
+    assert seen[0] is y.data
+    assert applied == ["DenseBlock", "Dropout"]

@@ -17,7 +17,7 @@ import numpy as np
 from ...backend import Array
 from .. import reference, threads
 from ..threads import split
-from . import partner, products
+from . import halves, products
 from .compiling import SINGLE, delivered, folding, jit, ready
 from .elementwise import activate_rows, affine_rows, bias_activation
 from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
@@ -70,7 +70,7 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
         return np.matmul(a, b, out=into)
     out = np.empty((m, n), a.dtype) if into is None else into
     nanoseconds = m * k * n / 50
-    if nanoseconds < 2 * threads.GRAIN and partner.multiply(a, b, out):
+    if nanoseconds < 2 * threads.GRAIN and halves.multiply(a, b, out):
         return out
     if min(k, n) <= FEW and m * k * n >= MANY and ready(a, out) and out.flags.c_contiguous:
         _thin_product(a, b, out)
@@ -106,7 +106,7 @@ def dense_affine(x: Array, w: Array, scale: Array, shift: Array, alpha: float | 
     y, nanoseconds = np.empty((m, n), x.dtype), m * k * n / 50
     scale, shift = np.ascontiguousarray(scale), np.ascontiguousarray(shift)
     small = m * k * n > ALONE and nanoseconds < 2 * threads.GRAIN
-    if small and partner.multiply(x, w, y, (scale, shift, alpha)):
+    if small and halves.multiply(x, w, y, (scale, shift, alpha)):
         return y
 
     def share(i: int, j: int) -> None:

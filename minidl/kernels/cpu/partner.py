@@ -1,10 +1,10 @@
-"""Products too small to wake a thread for, halved between this thread and a partner that has not gone to sleep yet.
+"""Small work, halved between this thread and a partner that has not gone to sleep yet.
 
 A sleeping thread takes 30 to 50 microseconds to start, as long as it would save. The partner therefore waits by spinning,
-for a moment after each product, so that it is there for the next one of a small network's step; when other work is
-shared, it makes room at once. It computes nothing but products, by BLAS's own function and without the interpreter. The
-rows are halved in any case, and a half that the partner has not begun is done here, so the result does not depend on who
-was in time (docs/adr/0015).
+for a moment after each job, so that it is there for the next one of a small network's step; when other work is
+shared, it makes room at once. A job is a compiled function and what it works on, both told by their addresses in the
+mail, so the partner does without the interpreter. Work is halved in any case, and a half that the partner has not
+begun is done here, so the result does not depend on who was in time (docs/adr/0015).
 """
 
 # mypy: disable-error-code="no-untyped-def,call-arg"
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
@@ -21,14 +22,14 @@ from numba.extending import intrinsic
 
 from ...backend import Array
 from .. import threads
-from .blas import FUNCTIONS, PLAIN, double_gemm, order_of, single_gemm
 from .compiling import jit
-from .elementwise import affine_rows
 
 PATIENCE = 1_000_000  # looks into the mail before the partner goes to sleep: half a millisecond
-FEWEST_ROWS = 32  # worth halving
 FREE, POSTED, TAKEN, DONE = range(4)  # states of the mail's job, in its first number
-JOB, SIZE = 8, 32  # where the mail says what to do, on another line of the cache than its state; and its end
+# Where the mail says what to do, on another line of the cache than its state: the function's address, how many rows
+# there are, and which one the partner begins with. Arguments follow; floats are seen through `view`.
+FUNCTION, ROWS, MIDDLE, ARGUMENTS = range(8, 12)
+SIZE = 48
 LONG = ir.IntType(64)
 
 
@@ -68,59 +69,62 @@ def _change(context, address, old, new):
 
 
 @intrinsic
-def _numbers_at(context, address):
-    """A pointer to float32 for `carray`."""
+def _call(context, function, mail, start, stop):
+    """Call the job at this address."""
 
     def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+        kind = ir.FunctionType(ir.VoidType(), [LONG] * 3)
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
 
-    return types.CPointer(types.float32)(types.intp), generate
+    return types.void(*[types.intp] * 4), generate
 
 
-@jit
-def _half(mail, start, stop):
-    """Rows of the product that the mail describes, and what is to be done to them then."""
-    job = mail[JOB + 1 :]
-    size, function, a_order, b_order, n, k = job[0], job[1], job[2], job[3], job[4], job[5]
-    a, a_step, b, b_step, c, c_step = job[6], job[7], job[8], job[9], job[10], job[11]
-    a += start * size * (a_step if a_order == PLAIN else 1)
-    c += start * size * c_step
-    if size == 4:
-        single_gemm(function, a_order, b_order, stop - start, n, k, a, a_step, b, b_step, 0, c, c_step)
-        if job[12]:
-            rows, scale = carray(_numbers_at(c), (stop - start, n)), carray(_numbers_at(job[12]), n)
-            alpha = np.float32(mail.view(np.float64)[JOB + 15])
-            affine_rows(rows, scale, carray(_numbers_at(job[13]), n), alpha, job[15] != 0)
-    else:
-        double_gemm(function, a_order, b_order, stop - start, n, k, a, a_step, b, b_step, 0, c, c_step)
+def _pointer_to(kind):
+    @intrinsic
+    def pointer(context, address):
+        def generate(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(types.intp), generate
+
+    return pointer
+
+
+_words, _singles, _doubles = map(_pointer_to, (types.int64, types.float32, types.float64))
 
 
 @jit
-def _multiply(mail, function, a, b, c, together, scale, shift, alpha, linear):
-    """c = a b by the function at this address, the lower half by whoever is first; False if the orders do not do.
+def mail_at(address):
+    """The mail that a job was called with."""
+    return carray(_words(address), SIZE)
 
-    If `scale` has numbers, `affine_rows` follows for each half: its rows are still in the nearest cache.
-    """
-    (a_order, a_step), (b_order, b_step), (c_order, c_step) = order_of(a), order_of(b), order_of(c)
-    if a_order == 0 or b_order == 0 or c_order != PLAIN:
-        return False
-    state, (rows, n), k, size = mail.ctypes.data, c.shape, a.shape[1], c.itemsize
-    job = mail[JOB:]
-    job[0], job[1], job[2], job[3], job[4], job[5], job[6] = rows, size, function, a_order, b_order, n, k
-    job[7], job[8], job[9], job[10] = a.ctypes.data, a_step, b.ctypes.data, b_step
-    job[11], job[12] = c.ctypes.data, c_step
-    job[13], job[14], job[16] = scale.ctypes.data if scale.size else 0, shift.ctypes.data, linear
-    mail.view(np.float64)[JOB + 15] = alpha
+
+@jit
+def singles(address, shape):
+    """The float32 numbers there."""
+    return carray(_singles(address), shape)
+
+
+@jit
+def doubles(address, shape):
+    """The float64 numbers there."""
+    return carray(_doubles(address), shape)
+
+
+@jit
+def halve(mail, together):
+    """Do the job in the mail, the lower half by whoever is first."""
+    state, function, rows, middle = mail.ctypes.data, mail[FUNCTION], mail[ROWS], mail[MIDDLE]
     if together:
         _put(state, POSTED)
-    _half(mail, 0, rows // 2)
+    _call(function, state, 0, middle)
     if not together or _change(state, POSTED, FREE):
-        _half(mail, rows // 2, rows)
-        return True
+        _call(function, state, middle, rows)
+        return
     while _look(state) != DONE:
         pass
     _put(state, FREE)
-    return True
 
 
 @jit
@@ -130,7 +134,7 @@ def _serve(mail, shared, patience):
     while left and _look(shared.ctypes.data) == before:
         left -= 1
         if _look(state) == POSTED and _change(state, POSTED, TAKEN):
-            _half(mail, mail[JOB] // 2, mail[JOB])
+            _call(mail[FUNCTION], state, mail[MIDDLE], mail[ROWS])
             _put(state, DONE)
             left = patience
 
@@ -175,25 +179,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start)  # threads do not survive a fork
 
 
-NOTHING = np.empty(0, np.float32), np.empty(0, np.float32), None  # to be done to a product
+def share(work: Callable[[Array, bool], bool], wake: bool = True) -> bool:
+    """``work(mail, together)``, which calls `halve`; False if it says that this is not for two.
 
-
-def multiply(a: Array, b: Array, out: Array, affine: tuple[Array, Array, float | None] = NOTHING) -> bool:
-    """Write a (M, K) times b (K, N), of one dtype, to `out`; False if this is not for two.
-
-    With `affine`, scale and shift (N,) of float32 and ELU's alpha or None, out = elu(a b * scale + shift).
+    `together` tells whether the partner can be expected to help. If not, it is woken for what comes next; with `wake`
+    false the work is not even begun then.
     """
-    function = FUNCTIONS.get(a.dtype)
-    if function is None or out.dtype != a.dtype or len(a) < FEWEST_ROWS:
-        return False
     partner = _partner
     alone = not partner.busy.acquire(blocking=False)
-    mail = np.zeros(SIZE, np.int64) if alone else partner.mail
     try:
         together = partner.awake and not alone
+        if not together and not wake:
+            return False
         with threads.blas:  # not imported by name: a fork makes another
-            scale, shift, alpha = affine
-            done = _multiply(mail, function, a, b, out, together, scale, shift, alpha or 0.0, alpha is None)
+            done = work(np.zeros(SIZE, np.int64) if alone else partner.mail, together)
         if done and not together and not alone:
             partner.wake()
     finally:
