@@ -18,8 +18,8 @@ STRIDED = {"OH": 28, "OW": 28, "SH": 2, "SW": 2, "PH": 28, "PW": 28, "STEPH": 2,
 SINGLE, DOUBLE = {"T": "f4"}, {"T": "f8"}
 # Types and constants of each file.
 CHOICES = {
-    **{file: [SINGLE, DOUBLE] for file in ("columns", "dropout", "elementwise", "optim")},
-    "loss": [kind | {"LANES": lanes} for kind in (SINGLE, DOUBLE) for lanes in (1, 32)],
+    **{file: [SINGLE, DOUBLE] for file in ("columns", "dropout", "elementwise", "loss", "optim")},
+    "metrics": [kind | {"LANES": lanes} for kind in (SINGLE, DOUBLE) for lanes in (1, 32)],
     "thin": [kind | {"THIN_ROWS": rows} for kind in (SINGLE, DOUBLE) for rows in (1, 4)],
     "windows": [single | {"I": offset} | GEOMETRY for single in (SINGLE, DOUBLE) for offset in ("u1", "i4")],
     "batches": [{"S": "u1", "L": "i8", "R": "f4", "PIXELS": 1}, {"S": "f4", "L": "f4", "R": "f4", "PIXELS": 0}],
@@ -40,7 +40,8 @@ def choices(file):
         for high, across in implicit.TILES
         if across <= widest
     ]
-    choices = itertools.product(({}, STRIDED), (wide, narrow), tiles)
+    phases = ({}, STRIDED) if file == "conv_grad_input" else ({},)
+    choices = itertools.product(phases, (wide, narrow), tiles)
     return [SQUARE | PHASES | strides | numbers | tile for strides, numbers, tile in choices]
 
 

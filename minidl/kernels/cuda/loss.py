@@ -21,8 +21,7 @@ def cross_entropy(x: Array, labels: Array, divisor: int | None = None) -> tuple[
     total = None if divisor is None else cupy.empty((), x.dtype)
     numbers = np.float64(divisor or 1), np.int32(x.shape[0]), np.int32(x.shape[1])
     blocks = -(-len(x) // ROWS)
-    arguments = x, labels, losses, p, total, *numbers, tickets()
-    launch("loss.cross_entropy", (blocks,), *arguments, constants=(("LANES", 1),), T=x.dtype)
+    launch("loss.cross_entropy", (blocks,), x, labels, losses, p, total, *numbers, tickets(), T=x.dtype)
     return losses if total is None else total, p
 
 
@@ -33,8 +32,7 @@ def cross_entropy_grad(p: Array, labels: Array, dlosses: Array, divisor: int = 1
     p, labels = contiguous(p, labels)
     dx = cupy.empty(p.shape, p.dtype)
     numbers = p.dtype.type(divisor), np.int32(stride), np.int32(p.size), np.int32(p.shape[1])
-    arguments = p, labels, dlosses, dx, *numbers
-    launch_each("loss.cross_entropy_grad", p.size, *arguments, constants=(("LANES", 1),), T=p.dtype)
+    launch_each("loss.cross_entropy_grad", p.size, p, labels, dlosses, dx, *numbers, T=p.dtype)
     return dx
 
 
@@ -47,4 +45,4 @@ def add_to_average(sums: Array, loss: Array, outputs: Array, targets: Array) -> 
     (rows, columns), numbers = outputs.shape, (np.int32(n) for n in outputs.shape)
     lanes = 32 if columns > WIDE else 1
     arguments, constants = (outputs, targets, loss, sums, *numbers, tickets()), (("LANES", lanes),)
-    launch_each("loss.count_hits", rows * lanes, *arguments, constants=constants, T=outputs.dtype)
+    launch_each("metrics.count_hits", rows * lanes, *arguments, constants=constants, T=outputs.dtype)
