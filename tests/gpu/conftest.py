@@ -78,8 +78,9 @@ def cupy(request, monkeypatch):
     module = fake_cupy.make()
     monkeypatch.setitem(sys.modules, "cupy", module)
     forget_cuda()
-    from minidl.kernels.cuda import blas
+    from minidl.kernels.cuda import blas, implicit
 
+    monkeypatch.setattr(implicit, "PROCESSORS", 4)  # thread blocks run one after the other here
     monkeypatch.setattr(blas, "_path", fake_cublas)
     library = CountedLibrary(blas.library())
     monkeypatch.setattr(blas, "library", lambda: library)

@@ -193,20 +193,22 @@ static void launch(unsigned gx, unsigned gy, unsigned gz, unsigned threads, bool
 }
 
 // mma.sync.m16n8k8 by the documented places of the fragments. Of its factors it reads the upper 19 bits, as TF32 has.
-// Two sets of fragments take turns, so that one barrier is enough.
-static float fragments_a[2][1024][4], fragments_b[2][1024][2];
+// Each warp has two sets of factors, which take turns, so that one barrier is enough.
+struct Factors {
+  float a[16][8], b[8][8];  // rows of A, columns of B
+};
+static Factors factors[32][2];
 static unsigned turns[1024];
 static float upper_bits(float v) { return __uint_as_float(__float_as_uint(v) & 0xffffe000u); }
 static void multiply_fragments(float (&d)[4], const float (&a)[4], const float (&b)[2]) {
-  const int me = current, warp = me & ~31, group = (me & 31) >> 2, member = me & 3, turn = turns[me]++ & 1;
-  for (int e = 0; e < 4; e++) fragments_a[turn][me][e] = upper_bits(a[e]);
-  for (int e = 0; e < 2; e++) fragments_b[turn][me][e] = upper_bits(b[e]);
+  const int me = current, group = (me & 31) >> 2, member = me & 3;
+  Factors& warp = factors[me >> 5][turns[me]++ & 1];
+  for (int e = 0; e < 4; e++) warp.a[group + (e & 1) * 8][member + (e >> 1) * 4] = upper_bits(a[e]);
+  for (int e = 0; e < 2; e++) warp.b[group][member + e * 4] = upper_bits(b[e]);
   wait(AT_WARP_BARRIER);
   for (int e = 0; e < 4; e++) {
-    const int row = group + (e >> 1) * 8, column = member * 2 + (e & 1);
-    for (int k = 0; k < 8; k++)
-      d[e] += fragments_a[turn][warp + (row & 7) * 4 + (k & 3)][(row >> 3) + (k >> 2) * 2] *
-              fragments_b[turn][warp + column * 4 + (k & 3)][k >> 2];
+    const float *row = warp.a[group + (e >> 1) * 8], *column = warp.b[member * 2 + (e & 1)];
+    for (int k = 0; k < 8; k++) d[e] += row[k] * column[k];
   }
 }
 // cp.async: what a thread begins to copy arrives when it waits for it, not before.

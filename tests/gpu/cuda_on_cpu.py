@@ -98,7 +98,16 @@ def _compile(text: str, constants: tuple[str, ...]) -> ctypes.CDLL:
     if not built.exists():
         source, fresh = folder / f"{key}-{os.getpid()}.cpp", folder / f"{key}-{os.getpid()}.so"
         source.write_text(code)
-        flags = ["-std=c++17", "-O2", "-fno-strict-aliasing", "-ffp-contract=off", "-w", "-shared", "-fPIC"]
+        flags = [
+            "-std=c++17",
+            "-O3",
+            "-march=native",
+            "-fno-strict-aliasing",
+            "-ffp-contract=off",
+            "-w",
+            "-shared",
+            "-fPIC",
+        ]
         flags += ["-U_FORTIFY_SOURCE"]  # which takes jumps between stacks for mistakes
         flags += ["-Wl,-Bsymbolic"]  # kernels have plain names, which other libraries may have too
         flags += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]  # a GPU stops there too

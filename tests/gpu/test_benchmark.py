@@ -65,6 +65,7 @@ def squares(monkeypatch):
 
 
 def test_one_epoch_of_mnist(cupy, squares):
+    dl.backend.precision("tf32")
     run = mnist_epoch.with_minidl(squares, 0, "cuda:0")
     assert set(run) == {"wall_ms", "gpu_ms", "accuracy"}
     assert run["accuracy"] > 0.9

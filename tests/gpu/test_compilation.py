@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -60,9 +62,11 @@ def sources(cupy):
 @pytest.mark.parametrize("architecture", [80, 90])
 @pytest.mark.parametrize("compiler", COMPILERS or ["none"])
 def test_every_kernel_compiles_without_spills(cupy, compiler, architecture, record_property):
-    count, most = 0, 0
-    for title, source in sources(cupy):
-        used = nvrtc.resources(COMPILERS[compiler](source, architecture))
+    count, most, every = 0, 0, list(sources(cupy))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the compilers are processes, or leave the interpreter
+        notes = list(pool.map(lambda pair: COMPILERS[compiler](pair[1], architecture), every))
+    for (title, source), note in zip(every, notes, strict=True):
+        used = nvrtc.resources(note)
         assert len(used) == len(SIGNATURE.findall(source)), title
         assert not any(stores or loads for _, stores, loads in used), f"{title}: spills, {used}"
         most_allowed = 255 if title.startswith("conv") else 128  # for blocks of half as many threads

@@ -242,10 +242,17 @@ def test_what_lies_askew_is_read_number_by_number(cupy, implicit):
     assert not implicit.wide(cupy.asarray(x[..., :3].copy()))
 
 
-def test_tiles(cupy):
-    """As wide as the columns need, and as large as still gives all processors work."""
-    from minidl.kernels.cuda.implicit import plan
+@pytest.fixture
+def plan(cupy, monkeypatch):
+    """For a large device."""
+    from minidl.kernels.cuda import implicit, launching
 
+    monkeypatch.setattr(implicit, "PROCESSORS", launching.PROCESSORS)
+    return implicit.plan
+
+
+def test_tiles(plan):
+    """As wide as the columns need, and as large as still gives all processors work."""
     assert plan(10**6, 32, 800, "tf32") == ((128, 32), 1)
     assert plan(10**6, 64, 800, "tf32") == ((128, 64), 1)
     assert plan(10**6, 512, 800, "tf32") == ((128, 128), 1)
@@ -254,9 +261,9 @@ def test_tiles(cupy):
     assert plan(64, 64, 10**4, "tf32")[0] == (64, 64)
 
 
-def test_shares_of_the_depth(cupy):
+def test_shares_of_the_depth(plan):
     """More blocks where there are few tiles, each with some steps; never one with nothing to do."""
-    from minidl.kernels.cuda.implicit import STEP, TILES, plan
+    from minidl.kernels.cuda.implicit import STEP, TILES
 
     assert plan(128, 128, 9, "tf32")[1] == 1
     assert plan(0, 9, 9, "tf32")[1] == 1
