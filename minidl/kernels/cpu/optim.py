@@ -16,9 +16,8 @@ from .compiling import SINGLE, Job, jit, ready
 from .partner import ARGUMENTS, FUNCTION, MIDDLE, ROWS, doubles, halve, mail_at, singles
 
 FEWEST = 10_000  # numbers worth halving with the partner
-P, G, MEAN, SQUARE, RATES = range(
-    ARGUMENTS, ARGUMENTS + 5
-)  # where the mail says what Adam works on; nine rates
+# Where the mail says what Adam works on: addresses, and nine rates.
+P, G, MEAN, SQUARE, RATES = range(ARGUMENTS, ARGUMENTS + 5)
 
 
 @jit

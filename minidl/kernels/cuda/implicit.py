@@ -20,11 +20,7 @@ from ...shapes import Pads, Pair
 from .launching import LARGEST, PROCESSORS, SINGLE, TICKETS, Constants, contiguous, launch, tickets
 from .pool import geometry
 
-WORKERS, STEP, GROUP = (
-    128,
-    16,
-    8,
-)  # as in tensor_cores.cuh: threads of a block, TILE_K, blocks that are added up first
+WORKERS, STEP, GROUP = 128, 16, 8  # threads of a block, TILE_K, blocks added up first: as in tensor_cores.cuh
 # (rows, columns) of the result that a block computes, and what share of the tensor cores' rate it reaches.
 TILES = {(128, 128): 1.0, (128, 64): 0.85, (64, 128): 0.85, (64, 64): 0.75, (128, 32): 0.65}
 WIDEST = {"tf32": 128, "fp32": 64}  # columns: two numbers for each factor leave no registers for more
@@ -124,7 +120,13 @@ def _launch(
 
 @cache
 def plan(rows: int, columns: int, depth: int, precision: str, phases: int = 1) -> tuple[Pair, int]:
-    """The tile, and how many blocks divide its depth among themselves: what should take the least time."""
+    """How a product (rows, depth) x (depth, columns), once for each of `phases`, is laid out to take the least time.
+
+    Returns
+    -------
+    ((rows, columns), shares)
+        The tile of the result that a block computes, one of TILES, and how many blocks divide its depth.
+    """
     best, steps = (math.inf, (64, 64), 1), max(-(-depth // STEP), 1)
     for (high, across), rate in TILES.items():
         if across > WIDEST[precision] or across >= 2 * max(columns, 32):
