@@ -9,20 +9,27 @@ extern "C" __global__ void im2col(const T* x, T* columns, int images) {
   columns[i] = at < 0 ? T(0) : x[at];
 }
 
-// The transpose: each pixel adds up the places of the columns that were read from it.
-extern "C" __global__ void col2im(const T* columns, T* x, int images) {
-  FOR_EACH(i, images * (H * W * C));
-  const int c = i % C, ix = i / C % W, iy = i / (C * W) % H, image = i / (C * W * H);
-  T sum = 0;
+// Each window that looks at pixel (iy, ix), and from which of its places: visit(ky, kx, oy, ox).
+template <class Visit>
+__device__ void for_windows_at(int iy, int ix, Visit visit) {
   for (int ky = 0; ky < KH; ky++) {
     const int y = iy + TOP - ky * DH, oy = y / SH;
     if (y < 0 || y % SH || oy >= OH) continue;
     for (int kx = 0; kx < KW; kx++) {
       const int z = ix + LEFT - kx * DW, ox = z / SW;
-      if (z < 0 || z % SW || ox >= OW) continue;
-      sum += columns[((((image * OH + oy) * OW + ox) * KH + ky) * KW + kx) * C + c];
+      if (z >= 0 && z % SW == 0 && ox < OW) visit(ky, kx, oy, ox);
     }
   }
+}
+
+// The transpose: each pixel adds up the places of the columns that were read from it.
+extern "C" __global__ void col2im(const T* columns, T* x, int images) {
+  FOR_EACH(i, images * (H * W * C));
+  const int c = i % C, ix = i / C % W, iy = i / (C * W) % H, image = i / (C * W * H);
+  T sum = 0;
+  for_windows_at(iy, ix, [&](int ky, int kx, int oy, int ox) {
+    sum += columns[((((image * OH + oy) * OW + ox) * KH + ky) * KW + kx) * C + c];
+  });
   x[i] = sum;
 }
 
@@ -48,16 +55,10 @@ extern "C" __global__ void max_pool_grad(const T* dy, const I* where, T* dx, int
   FOR_EACH(i, images * (H * W * C));
   const int c = i % C, ix = i / C % W, iy = i / (C * W) % H, image = i / (C * W * H);
   T sum = 0;
-  for (int ky = 0; ky < KH; ky++) {
-    const int y = iy + TOP - ky, oy = y / SH;
-    if (y < 0 || y % SH || oy >= OH) continue;
-    for (int kx = 0; kx < KW; kx++) {
-      const int z = ix + LEFT - kx, ox = z / SW;
-      if (z < 0 || z % SW || ox >= OW) continue;
-      const int o = ((image * OH + oy) * OW + ox) * C + c;
-      if (where[o] == ky * KW + kx) sum += dy[o];
-    }
-  }
+  for_windows_at(iy, ix, [&](int ky, int kx, int oy, int ox) {
+    const int o = ((image * OH + oy) * OW + ox) * C + c;
+    if (where[o] == ky * KW + kx) sum += dy[o];
+  });
   dx[i] = sum;
 }
 
@@ -84,15 +85,9 @@ extern "C" __global__ void avg_pool_grad(const T* dy, T* dx, bool count_pads, in
   FOR_EACH(i, images * (H * W * C));
   const int c = i % C, ix = i / C % W, iy = i / (C * W) % H, image = i / (C * W * H);
   T sum = 0;
-  for (int ky = 0; ky < KH; ky++) {
-    const int y = iy + TOP - ky, oy = y / SH;
-    if (y < 0 || y % SH || oy >= OH) continue;
-    const int high = averaged(oy, KH, SH, TOP, H, count_pads);
-    for (int kx = 0; kx < KW; kx++) {
-      const int z = ix + LEFT - kx, ox = z / SW;
-      if (z < 0 || z % SW || ox >= OW) continue;
-      sum += dy[((image * OH + oy) * OW + ox) * C + c] / T(high * averaged(ox, KW, SW, LEFT, W, count_pads));
-    }
-  }
+  for_windows_at(iy, ix, [&](int ky, int kx, int oy, int ox) {
+    const int pixels = averaged(oy, KH, SH, TOP, H, count_pads) * averaged(ox, KW, SW, LEFT, W, count_pads);
+    sum += dy[((image * OH + oy) * OW + ox) * C + c] / T(pixels);
+  });
   dx[i] = sum;
 }
