@@ -105,7 +105,11 @@ def thread_count() -> int:
 
 
 def split(
-    work: Callable[[int, int], Result], count: int, nanoseconds: float, products: bool = False
+    work: Callable[[int, int], Result],
+    count: int,
+    nanoseconds: float,
+    products: bool = False,
+    at_once: int = 0,
 ) -> list[Result]:
     """Results of ``work(start, stop)`` over consecutive shares of range(count), in order.
 
@@ -117,14 +121,17 @@ def split(
         Rough cost of all of it on one core; small work stays in one piece, in this thread.
     products : bool
         Whether `work` calls BLAS.
+    at_once : int
+        How many a share has; threads take one after the other until none is left. 0: each thread has one share.
     """
-    parts = 1
+    threads = 1
     if nanoseconds >= 2 * GRAIN:
-        parts = min(thread_count(), count, int(nanoseconds / GRAIN))
-    if parts > 1:
+        threads = min(thread_count(), count, int(nanoseconds / GRAIN))
+    if threads > 1:
         SHARED[0] += 1
+        even = [count * i // threads for i in range(threads + 1)]
         with blas:
-            return _share(work, [count * i // parts for i in range(parts + 1)])
+            return _share(work, [*range(0, count, at_once), count] if at_once else even, threads)
     if products:
         with blas:
             return [work(0, count)]
@@ -139,15 +146,30 @@ def split_arrays(loop: Callable[..., Any], arrays: Sequence[Any], nanoseconds: f
         split(lambda i, j: loop(*[a[i:j] for a in arrays]), len(arrays[0]), nanoseconds)
 
 
-def _share(work: Callable[[int, int], Result], edges: list[int]) -> list[Result]:
+def _share(work: Callable[[int, int], Result], edges: list[int], threads: int) -> list[Result]:
     global _pool
     pool = _pool
     if pool is None:
-        pool = _pool = ThreadPoolExecutor(max(thread_count(), len(edges) - 1) - 1, "minidl")
-    others: list[Any] = [pool.submit(work, a, b) for a, b in itertools.pairwise(edges[1:])]
+        pool = _pool = ThreadPoolExecutor(max(thread_count(), threads) - 1, "minidl")
+    left, lock = enumerate(itertools.pairwise(edges)), threading.Lock()
+    results: dict[int, Result] = {}
+
+    def take() -> None:
+        """Do one share after the other, as long as there are any."""
+        while True:
+            with lock:
+                share = next(left, None)
+            if share is None:
+                return
+            number, (start, stop) = share
+            results[number] = work(start, stop)
+
+    others = [pool.submit(take) for _ in range(threads - 1)]
     try:
-        first = work(0, edges[1])
+        take()
     finally:
         for other in others:  # none may still write when an error leaves this function
             other.exception()
-    return [first, *(other.result() for other in others)]
+    for other in others:
+        other.result()
+    return [results[i] for i in range(len(edges) - 1)]

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="the kernels need Numba: pip install 'minidl[fast]'")
+from minidl.kernels import reference
 from minidl.kernels.cpu import linear, matrix_unit, products
 
 needs_unit = pytest.mark.skipif(not products.USED, reason="needs a processor with AMX")
@@ -69,7 +70,7 @@ def test_any_shape_and_order(m, k, n, first, second, inside):
     around = np.full((m + 2, n + 7), 7, np.float32)
     out = around[1:-1, 3:-4] if inside else np.empty((m, n), np.float32)
     kept = a.copy(), b.copy()
-    assert products._by_unit(a, b, out)
+    assert products.by_unit(a, b, out)
     assert_precise(out, a, b)
     np.testing.assert_array_equal(a, kept[0])
     np.testing.assert_array_equal(b, kept[1])
@@ -79,12 +80,28 @@ def test_any_shape_and_order(m, k, n, first, second, inside):
 
 @needs_unit
 @pytest.mark.parametrize("order", ["rows", "columns"])
-def test_more_than_a_block(order):
-    m, k, n = products.ROWS + 40, products.TERMS + 40, products.COLUMNS + 40
+@pytest.mark.parametrize("shape", [(296, 840, 2080), (2080, 1700, 296), (296, 1640, 296)])
+def test_more_than_a_block(order, shape):
+    m, k, n = shape
+    assert max(m, n) > products.BLOCK and k > products.TERMS
     a, b, out = matrix(m, k, order, 1), matrix(k, n, order, 2), np.empty((m, n), np.float32)
     assert products.unit_pays(m, k, n, out.dtype)
     products.multiply(a, b, out)
     assert_precise(out, a, b)
+    np.testing.assert_array_equal(linear.matmul(a, b), out)  # of all threads, the same bits
+
+
+@needs_unit
+@pytest.mark.parametrize("shape", [(70, 1700, 300), (300, 1700, 70), (5, 40, 7)])
+@pytest.mark.parametrize(("slope", "biased"), [(None, True), (0.0, True), (0.1, True), (0.0, False)])
+def test_bias_and_activation(shape, slope, biased):
+    m, k, n = shape
+    a, b = matrix(m, k, seed=1), matrix(k, n, seed=2)
+    bias = matrix(1, n, seed=3)[0] if biased else None
+    plain, out = np.empty((m, n), np.float32), np.empty((m, n), np.float32)
+    assert products.by_unit(a, b, plain) and products.by_unit(a, b, out, bias, slope)
+    reference.bias_activation(plain, bias, slope)
+    np.testing.assert_array_equal(out, plain)
 
 
 @needs_unit
@@ -100,7 +117,7 @@ def test_all_scales():
     a, b = matrix(40, 40, seed=1), matrix(40, 40, seed=2)
     for scale in (1e-18, 1e18, np.float32(2) ** np.arange(-60, 60, 3)):
         scaled, out = (a * np.float32(scale)).astype(np.float32), np.empty((40, 40), np.float32)
-        assert products._by_unit(scaled, b, out)
+        assert products.by_unit(scaled, b, out)
         assert_precise(out, scaled, b)
 
 

@@ -132,7 +132,7 @@ def elu_grad(dy: Array, x: Array, y: Array, alpha: float, overwrite: bool = Fals
 
 
 @jit
-def _add_and_activate(y, b, slope, linear):
+def add_and_activate(y, b, slope, linear):
     m, c = y.shape
     for i in range(m):
         row = y[i]
@@ -176,7 +176,7 @@ def activate_rows(y: Array, b: Array | None, slope: float | None) -> None:
     if b is not None or slope is not None:
         bias, k = np.zeros(y.shape[1], y.dtype) if b is None else np.ascontiguousarray(b), folding(*y.shape)
         wide = y.reshape(-1, k * len(bias))
-        _add_and_activate(wide, np.tile(bias, k) if k > 1 else bias, y.dtype.type(slope or 0), slope is None)
+        add_and_activate(wide, np.tile(bias, k) if k > 1 else bias, y.dtype.type(slope or 0), slope is None)
 
 
 def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:

@@ -26,6 +26,7 @@ ALONE = 2**18  # multiplications up to which BLAS keeps to one thread by itself
 FEW, MANY = 16, 2**22  # columns or rows of a thin matrix, and multiplications from which the tile is faster
 LOW, SLOW = 32, 2**17  # rows of a low matrix; multiplications from which BLAS is slow with a transposed one
 TERMS = 256  # that are summed up in one go, for precision
+LINES = 16  # of a transposed matrix that are read side by side: as many as the processor fetches ahead
 
 
 @jit
@@ -73,11 +74,14 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
     if nanoseconds < 2 * threads.GRAIN and halves.multiply(a, b, out):
         return out
     if min(k, n) <= FEW and m * k * n >= MANY and ready(a, out) and out.flags.c_contiguous:
-        _thin_product(a, b, out)
+        turned = n <= FEW and a.strides[0] == a.itemsize
+        _turned_product(a.T, b, out) if turned else _thin_product(a, b, out)
+    elif products.unit_pays(m, k, n, out.dtype) and products.by_unit(a, b, out, together=True):
+        pass
     elif m >= n:
-        split(lambda i, j: products.multiply(a[i:j], b, out[i:j]), m, nanoseconds, True)
+        split(lambda i, j: np.matmul(a[i:j], b, out=out[i:j]), m, nanoseconds, True)
     else:
-        split(lambda i, j: products.multiply(a, b[:, i:j], out[:, i:j]), n, nanoseconds, True)
+        split(lambda i, j: np.matmul(a, b[:, i:j], out=out[:, i:j]), n, nanoseconds, True)
     return out
 
 
@@ -85,14 +89,20 @@ def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
     (m, k), n = x.shape, w.shape[1]
     nanoseconds = m * k * n / 50
     large = nanoseconds >= 2 * threads.GRAIN and min(k, n) > FEW
-    if not large or 2 * m < n or not ready(x, w, w if b is None else b):
+    if not large or not ready(x, w, w if b is None else b):
         y = matmul(x, w)
         bias_activation(y, b, slope)
         return y
     y = np.empty((m, n), x.dtype)
+    if products.unit_pays(m, k, n, x.dtype) and products.by_unit(x, w, y, b, slope, together=True):
+        return y
+    if 2 * m < n:
+        split(lambda i, j: np.matmul(x, w[:, i:j], out=y[:, i:j]), n, nanoseconds, True)
+        bias_activation(y, b, slope)
+        return y
 
     def share(i: int, j: int) -> None:
-        products.multiply(x[i:j], w, y[i:j])
+        np.matmul(x[i:j], w, out=y[i:j])
         activate_rows(y[i:j], b, slope)
 
     split(share, m, nanoseconds, products=True)
@@ -143,6 +153,33 @@ def _tiles(a, step, places, depth, b, zeros, edge, y):
 def _rows(count: int, step: int) -> Array:
     """Where the rows of a matrix begin; then zeros, to fill the last tile."""
     return np.concatenate([np.arange(count) * step, np.zeros(NARROW_ROWS, int)])
+
+
+@jit
+def _add_turned(lines, b, places, y):
+    """y (N, M) += b^T lines, of b (K, N) and lines (K, M): a few lines at a time, from their first number to their last."""
+    (depth, m), n, size, one = lines.shape, b.shape[1], y.itemsize, y.dtype.type(1)
+    wide, step, line = WIDE // size, lines.strides[0] // size, y.strides[0] // size
+    for k in range(0, depth, LINES):
+        terms, left = min(LINES, depth - k), b[k:].ctypes.data
+        for first in range(0, m, wide):
+            width, right = min(m - first, wide), lines[k, first:].ctypes.data
+            for r in range(0, n, WIDE_ROWS):
+                at, c = places[r:].ctypes.data, y[r, first:].ctypes.data
+                wide_tile(y, left, at, 0, n, 1, terms, right, step, c, line, one, c, line, width)
+
+
+def _turned_product(lines: Array, b: Array, y: Array) -> None:
+    """Write lines (K, M), turned, times b (K, N) to y (M, N), where N is small."""
+    n = b.shape[1]
+    b, places = np.ascontiguousarray(b), _rows(n, 1)
+
+    def share(i: int, j: int) -> None:
+        total = np.zeros((n + WIDE_ROWS, j - i), y.dtype)  # room for the rows that the last tile has more
+        _add_turned(lines[:, i:j], b, places, total)
+        y[i:j] = total[:n].T
+
+    split(share, len(y), lines.size / 20 + lines.size * n / 100)
 
 
 def _thin_product(a: Array, b: Array, y: Array) -> None:

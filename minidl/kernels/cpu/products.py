@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 
 from ...backend import Array
+from ..threads import split
 from . import matrix_unit
 from .compiling import SINGLE, jit, scratch
+from .elementwise import add_and_activate
 from .matrix_unit import (
     CHUNK,
     CONFIGURATION,
@@ -40,7 +42,8 @@ from .matrix_unit import (
 )
 
 USED = matrix_unit.PERMITTED and os.environ.get("MINIDL_MATRIX_UNIT") != "0"
-ROWS, COLUMNS, TERMS = 512, 512, 512  # of a block that is laid out at once: 1.5 MB each for the second cache
+BLOCK = 256  # lines of the larger factor that are laid out at once, of
+TERMS = 800  # terms at most: 1.2 MB, for the second cache
 # Nanoseconds (Emerald Rapids): a multiplication by BLAS and by the unit, a number to lay out, a call.
 BLAS_RATE, UNIT_RATE, LAYING_OUT, CALL = 1 / 75, 1 / 175, 0.5, 6000
 
@@ -54,18 +57,46 @@ def unit_pays(m: int, k: int, n: int, dtype: Any) -> bool:
 
 
 def multiply(a: Array, b: Array, out: Array) -> None:
-    """Write a (M, K) times b (K, N) to `out`."""
-    in_rows = out.strides[1] == out.itemsize
-    if not in_rows or not unit_pays(*a.shape, b.shape[1], out.dtype) or not _by_unit(a, b, out):
+    """Write a (M, K) times b (K, N) to `out`, in this thread."""
+    if not unit_pays(*a.shape, b.shape[1], out.dtype) or not by_unit(a, b, out):
         np.matmul(a, b, out=out)
 
 
-def _by_unit(a: Array, b: Array, c: Array) -> bool:
-    """c = a b by the matrix unit; False if a number of a or b is infinite or nan, which has no parts."""
-    a, columns, chunks = _in_lines(a), _in_lines(b.T), min(_chunks(a.shape[1]), TERMS // SIDE)
-    left = _room("left factor", min(_chunks(len(a)), ROWS // SIDE) * chunks)
-    right = _room("right factor", min(_chunks(len(columns)), COLUMNS // SIDE) * chunks)
-    return not math.isnan(_multiply(a, columns, c, left, right, CONFIGURATION))
+def by_unit(
+    a: Array,
+    b: Array,
+    out: Array,
+    bias: Array | None = None,
+    slope: float | None = None,
+    together: bool = False,
+) -> bool:
+    """Write a (M, K) times b (K, N) to `out` by the matrix unit, or those of all threads; then `bias_activation`.
+
+    The smaller factor is laid out as a whole. Then threads take blocks of the larger one until none is left: where
+    another program uses a core's unit as well, it has half of its speed. False, and nothing that counts in `out`, if
+    a number of a or b is infinite or nan, which has no parts, or if numbers of a row of `out` are no neighbours.
+    """
+    (m, k), n = a.shape, b.shape[1]
+    if out.strides[1] != out.itemsize:
+        return False
+    across = m <= n  # whether the left factor is the smaller one, and blocks are columns of the result
+    small, large = (_in_lines(a), _in_lines(b.T)) if across else (_in_lines(b.T), _in_lines(a))
+    bands, chunks = _chunks(len(small)), _chunks(k)
+    block = BLOCK if len(large) >= 8 * BLOCK else BLOCK // 2
+    step = SIDE * -(-chunks // -(-chunks * SIDE // TERMS))  # terms at once: equal parts of all
+    whole = _room("factor", bands * chunks)
+    after = np.zeros(0 if slope is None else n, out.dtype) if bias is None else np.ascontiguousarray(bias)
+    activation = out.dtype.type(slope or 0), slope is None
+
+    def share(i: int, j: int) -> Any:
+        part, b = (out[:, i:j], after[i:j]) if across else (out[i:j], after)
+        room = _room("block", block * step // SIDE**2)
+        return _make(whole, large[i:j], across, part, room, block, step, CONFIGURATION, b, *activation)
+
+    costs = (LAYING_OUT * small.size, UNIT_RATE * m * k * n) if together else (0, 0)
+    rests = split(lambda i, j: _lay_out_whole(small, i, j, not across, whole, step), bands, costs[0])
+    rests += split(share, len(large), costs[1], at_once=block)
+    return not math.isnan(sum(rests))
 
 
 def plain(a: Array, b: Array) -> Array:
@@ -128,37 +159,55 @@ def _lay_out(matrix, right, target, chunks):
 
 
 @jit
-def _add_tiles(left, right, chunks, c, anew, spare):
-    """c (M, N) = or += the product of two factors that are laid out; tiles that are not whole go through `spare`."""
-    m, n = c.shape
-    for i in range(0, m, SIDE):
-        for j in range(0, n, SIDE):
-            a, b = left + i // SIDE * chunks * CHUNK, right + j // SIDE * chunks * CHUNK
-            part = c[i : i + SIDE, j : j + SIDE]
-            high, wide = part.shape
-            if high == SIDE and wide == SIDE:
-                tile(a, b, chunks, part.ctypes.data, c.strides[0], anew)
-                continue
-            some = spare[:high, :wide]
-            if not anew:
-                some[:] = part
-            tile(a, b, chunks, spare.ctypes.data, spare.strides[0], anew)
-            part[:] = some
+def _lay_out_whole(matrix, first, last, right, whole, step):
+    """Write bands first..last of a factor to their places among all bands, for each part of the terms."""
+    rest, bands, terms = matrix.dtype.type(0), (len(matrix) + SIDE - 1) // SIDE, matrix.shape[1]
+    lines = matrix[first * SIDE : last * SIDE]
+    for start in range(0, terms, step):
+        chunks = (min(step, terms - start) + SIDE - 1) // SIDE
+        place = (start // SIDE * bands + first * chunks) * CHUNK
+        rest += _lay_out(lines[:, start : start + step], right, whole.ctypes.data + place, chunks)
+    return rest
 
 
 @jit
-def _multiply(a, columns, c, left, right, configuration):
-    """c (M, N) = what a (M, K) and columns (N, K) give, block by block; nan if one of their numbers is infinite or nan."""
-    (m, k), n, rest = a.shape, len(columns), c.dtype.type(0)
-    spare, lefts, rights = np.empty((SIDE, SIDE), c.dtype), left.ctypes.data, right.ctypes.data
+def _add_tile(left, right, chunks, part, anew, spare):
+    """part = or += the product of 32 lines and 32 lines that are laid out; if it is smaller, by way of `spare`."""
+    high, wide = part.shape
+    if high == SIDE and wide == SIDE:
+        tile(left, right, chunks, part.ctypes.data, part.strides[0], anew)
+        return
+    some = spare[:high, :wide]
+    if not anew:
+        some[:] = part
+    tile(left, right, chunks, spare.ctypes.data, spare.strides[0], anew)
+    part[:] = some
+
+
+@jit
+def _make(whole, others, across, c, room, block, step, configuration, bias, slope, linear):
+    """c = what the factor in `whole` gives with the lines of the other one; nan if one of those is infinite or nan."""
+    count, terms = c.shape[0] if across else c.shape[1], others.shape[1]
+    rest, bands, spare = c.dtype.type(0), (count + SIDE - 1) // SIDE, np.empty((SIDE, SIDE), c.dtype)
     configure(configuration.ctypes.data)
-    for start in range(0, k, TERMS):
-        stop = min(start + TERMS, k)
-        chunks = (stop - start + SIDE - 1) // SIDE
-        for i in range(0, m, ROWS):
-            rest += _lay_out(a[i : i + ROWS, start:stop], False, lefts, chunks)
-            for j in range(0, n, COLUMNS):
-                rest += _lay_out(columns[j : j + COLUMNS, start:stop], True, rights, chunks)
-                _add_tiles(lefts, rights, chunks, c[i : i + ROWS, j : j + COLUMNS], start == 0, spare)
+    for i in range(0, len(others), block):
+        some = others[i : i + block]
+        for start in range(0, terms, step):
+            chunks = (min(step, terms - start) + SIDE - 1) // SIDE
+            rest += _lay_out(some[:, start : start + step], across, room.ctypes.data, chunks)
+            for j in range(0, count, SIDE):
+                seen = whole.ctypes.data + (start // SIDE * bands + j // SIDE * chunks) * CHUNK
+                if across:
+                    band, b = c[j : j + SIDE, i : i + block], bias[i : i + block]
+                else:
+                    band, b = c[i : i + block, j : j + SIDE], bias[j : j + SIDE]
+                for k in range(0, len(some), SIDE):
+                    laid = room.ctypes.data + k // SIDE * chunks * CHUNK
+                    if across:
+                        _add_tile(seen, laid, chunks, band[:, k : k + SIDE], start == 0, spare)
+                    else:
+                        _add_tile(laid, seen, chunks, band[k : k + SIDE], start == 0, spare)
+                if b.size and start + step >= terms:
+                    add_and_activate(band, b, slope, linear)
     release()
     return rest
