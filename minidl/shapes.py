@@ -17,7 +17,7 @@ Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 
 
-WINOGRAD = {"winograd4": 3, "winograd2": 3, "winograd3": 5}  # algorithms of conv2d, and their filters' side
+WINOGRAD = {"winograd4": 3, "winograd3": 5}  # algorithms of conv2d, and their filters' side
 ALGORITHMS = "auto", "im2col", "direct", *WINOGRAD
 
 

@@ -196,7 +196,7 @@ CASES = [
     case("conv2d-max-pool", lambda *a: ops.conv2d(*a, activation="relu", max_pool=(2, None, 0)), PIXELS, (2, 3, 2, 3), (3,),
          ref=lambda *a: np.maximum(conv2d(*a), 0).reshape(2, 2, 2, 2, 2, 3).max((2, 4))),
     case("conv2d-max-pool-only", lambda x, w: ops.conv2d(x, w, max_pool=(3, 1, 1)), PIXELS, (2, 3, 2, 4), ref=lambda x, w: pooled_3x3(conv2d(x, w))),
-    case("conv2d-winograd2", lambda x, w, b: ops.conv2d(x, w, b, padding=1, algorithm="winograd2"), PIXELS, (3, 3, 2, 3), (3,),
+    case("conv2d-winograd4-padded", lambda x, w, b: ops.conv2d(x, w, b, padding=1, algorithm="winograd4"), PIXELS, (3, 3, 2, 3), (3,),
          ref=lambda *a: conv2d(*a, pads=((1, 1), (1, 1)))),
     case("conv2d-winograd3", lambda x, w, b: ops.conv2d(x, w, b, padding=2, activation="relu", algorithm="winograd3"), PIXELS, (5, 5, 2, 3), (3,),
          ref=lambda *a: np.maximum(conv2d(*a, pads=((2, 2), (2, 2))), 0)),

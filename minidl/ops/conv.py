@@ -165,7 +165,7 @@ def conv2d(
     groups : int
         Must divide C and F; groups=C is a depthwise convolution.
     activation : None, "relu" or "leaky_relu"
-    algorithm : "auto", "im2col", "direct", "winograd2", "winograd3" or "winograd4"
+    algorithm : "auto", "im2col", "direct", "winograd3" or "winograd4"
         How the compiled kernels compute it (docs/numerics.md). "direct" needs dilation 1, Winograd's strides
         of 1 as well, and filters of 5x5 ("winograd3") or 3x3.
     max_pool : (pool_size, strides, padding) of `max_pool2d`, optional

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -29,7 +31,8 @@ def sums(p, m, k, n, dtype, of_a, of_b, of_total="rows", anew=False):
     expected = a @ b if anew else total + a @ b
     total = np.full_like(total, np.nan) if anew else total  # which must not be looked at
     total = ORDERS[of_total](total)
-    blas.add_products(ORDERS[of_a](a), ORDERS[of_b](b), total, anew)
+    for x, y, z in zip(ORDERS[of_a](a), ORDERS[of_b](b), total, strict=True):
+        blas.add_product(x, y, z, anew)
     return total, expected
 
 
@@ -40,19 +43,44 @@ def test_any_order_of_memory(p, m, k, n, dtype, of_a, of_b, of_total, anew):
 
 @given(few, few, few, few, dtypes, orders, orders, st.booleans())
 def test_with_another_blas(p, m, k, n, dtype, of_a, of_b, anew):
+    with another_blas():
+        compare(*sums(p, m, k, n, dtype, of_a, of_b, anew=anew))
+
+
+@contextlib.contextmanager
+def another_blas():
     before = dict(blas.FUNCTIONS)
     blas.FUNCTIONS.clear()
     try:
-        compare(*sums(p, m, k, n, dtype, of_a, of_b, anew=anew))
+        yield
     finally:
         blas.FUNCTIONS.update(before)
+
+
+@pytest.mark.parametrize("blas_of_numpy", [contextlib.nullcontext, another_blas])
+@given(st.lists(st.tuples(few, few), max_size=4), st.integers(1, 9), st.integers(1, 9), dtypes, st.booleans())
+def test_products_of_spans(blas_of_numpy, edges, c, f, dtype, anew):
+    rng, rows, count = np.random.default_rng(0), 9, len(edges) + 1
+    places = rng.permutation(count)[: len(edges)]
+    spans = np.array([(p, min(e), max(e)) for p, e in zip(places, edges, strict=True)], int).reshape(-1, 3)
+    a, b = (rng.normal(size=(count, rows, k)).astype(dtype) for k in (c, f))
+    u, total = (rng.normal(size=(len(edges), c, f)).astype(dtype) for _ in range(2))
+    made, expected, sums = np.zeros((count, rows, f), dtype), np.zeros((count, rows, f), dtype), total.copy()
+    for i, (p, start, stop) in enumerate(spans):
+        expected[p, start:stop] = a[p, start:stop] @ u[i]
+        sums[i] = (0 if anew else sums[i]) + a[p, start:stop].T @ b[p, start:stop]
+    with blas_of_numpy():
+        blas.multiply_spans(a, u, made, spans)
+        blas.add_spans(a, b, total, spans, anew)
+    compare(made, expected)
+    compare(total, sums)
 
 
 @pytest.mark.skipif(not blas.FUNCTIONS, reason="NumPy has another BLAS than that of its wheels")
 @pytest.mark.parametrize(("of_a", "of_b"), [("rows", "part"), ("columns", "columns")])
 def test_the_function_is_used(of_a, of_b, monkeypatch):
-    used, add = [], blas._add_products
-    monkeypatch.setattr(blas, "_add_products", lambda *arguments: (used.append(1), add(*arguments)))
+    used, add = [], blas._add_product
+    monkeypatch.setattr(blas, "_add_product", lambda *arguments: (used.append(1), add(*arguments)))
     compare(*sums(3, 20, 30, 40, np.float32, of_a, of_b))
     assert used
 
@@ -63,14 +91,11 @@ def test_integers_and_half_precision_are_added_up_too():
 
 
 def test_rows_that_share_memory_and_mixed_precision():
-    row, b = (
-        np.arange(8, dtype=np.float32),
-        np.random.default_rng(0).normal(size=(1, 4, 3)).astype(np.float32),
-    )
-    for a in (np.broadcast_to(row[:4], (1, 5, 4)), np.lib.stride_tricks.sliding_window_view(row, 4)[None]):
-        total = np.ones((1, 5, 3), np.float32)
-        blas.add_products(a, b, total)
+    row, b = np.arange(8, dtype=np.float32), np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    for a in (np.broadcast_to(row[:4], (5, 4)), np.lib.stride_tricks.sliding_window_view(row, 4)):
+        total = np.ones((5, 3), np.float32)
+        blas.add_product(a, b, total)
         compare(total, 1 + a @ b)
-    total, a = np.ones((1, 5, 3)), np.full((1, 5, 4), 2, np.float32)
-    blas.add_products(a, b.astype(np.float64), total)
+    total, a = np.ones((5, 3)), np.full((5, 4), 2, np.float32)
+    blas.add_product(a, b.astype(np.float64), total)
     compare(total, 1 + a @ b.astype(np.float64))

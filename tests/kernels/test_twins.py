@@ -29,6 +29,7 @@ from minidl.kernels.cpu import (
     linear,
     norm,
     winograd,
+    winograd_grid,
 )
 from minidl.rng import Key
 
@@ -97,6 +98,18 @@ def test_convolution(block, drawn, filters, bias, slope, name):
         columns.BLOCK_BYTES, columns.BLOCK_ROWS = before
 
 
+def test_edges_have_smaller_tiles():
+    """Products of a 7x7 image: of four whole tiles 4 x 36; of 4x4, 4x3, 3x4 and 3x3 outputs 36 + 30 + 30 + 25."""
+
+    def products(*out, ragged=True, images=1):
+        grid = winograd_grid.Grid(4, 6, ragged, out)
+        return sum(np.diff(block.spans)[:, 1].sum() for block in grid.blocks(0, images * grid.bands, 1))
+
+    assert (products(7, 7), products(7, 7, ragged=False), products(8, 8)) == (121, 144, 144)
+    assert (products(2, 2), products(1, 1), products(5, 4), products(4, 10)) == (16, 9, 54, 96)
+    assert products(7, 7, images=50) == 50 * 121
+
+
 @st.composite
 def filtered(draw, side):
     """x, w, dy and padding for a square filter with stride 1."""
@@ -128,15 +141,15 @@ def test_winograd(name, data, slope, tiles, many):
         rtol=limit,
         atol=limit * 10,
     )
-    before = winograd.BLOCK_TILES, winograd.BLOCK_NUMBERS, winograd.MANY_SUMS
-    winograd.BLOCK_TILES, winograd.BLOCK_NUMBERS, winograd.MANY_SUMS = tiles, 0, many
+    before = winograd_grid.BLOCK_TILES, winograd_grid.BLOCK_NUMBERS, winograd.MANY_SUMS
+    winograd_grid.BLOCK_TILES, winograd_grid.BLOCK_NUMBERS, winograd.MANY_SUMS = tiles, 0, many
     try:
         b = numbers(w.shape[3], x.dtype, 3)
         agree("conv2d", x, w, b, slope, dy.shape[1:3], *geometry, name, tolerance=limit)
         agree("conv2d_grad_input", dy, w, x.shape, *geometry, name, tolerance=limit)
         agree("conv2d_grad_weight", dy, x, w.shape, *geometry, name, tolerance=limit)
     finally:
-        winograd.BLOCK_TILES, winograd.BLOCK_NUMBERS, winograd.MANY_SUMS = before
+        winograd_grid.BLOCK_TILES, winograd_grid.BLOCK_NUMBERS, winograd.MANY_SUMS = before
 
 
 @pytest.mark.usefixtures("shared")
@@ -327,7 +340,7 @@ def test_choice_of_algorithm(monkeypatch):
         return algorithms.choose(algorithm, result, weight, out, (stride, stride), (dilation, dilation))
 
     assert choice(3, 3, 64, 64) == choice(3, 3, 8, 16, result=algorithms.FILTERS) == "winograd4"
-    assert choice(3, 3, 512, 512, out=(2, 2)) == "winograd2"
+    assert choice(3, 3, 512, 512, out=(2, 2)) == "winograd4"
     assert choice(5, 5, 32, 64) == "winograd3"
     assert choice(3, 3, 1, 8) == choice(3, 3, 14, 12) == choice(3, 3, 64, 64, stride=2) == "direct"
     assert choice(3, 3, 8, 16, result=algorithms.IMAGE) == choice(1, 1, 16, 16) == "direct"
@@ -337,8 +350,8 @@ def test_choice_of_algorithm(monkeypatch):
         assert choice(3, 3, 64, 64, algorithm=name) == name
         monkeypatch.setenv("MINIDL_CONV", name)
         assert choice(3, 3, 64, 64) == name
-    monkeypatch.setenv("MINIDL_CONV", "winograd2")
-    assert choice(3, 3, 1, 1) == "winograd2"
+    monkeypatch.setenv("MINIDL_CONV", "winograd4")
+    assert choice(3, 3, 1, 1) == "winograd4"
     assert choice(5, 5, 1, 1) == choice(3, 5, 64, 64) == "im2col"
     assert choice(3, 3, 64, 64, algorithm="winograd4") == "winograd4"
     monkeypatch.setenv("MINIDL_CONV", "fft")

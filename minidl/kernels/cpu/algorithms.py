@@ -5,8 +5,7 @@ algorithm  for                                       does
 ========== ========================================= =======================================================
 im2col     everything                                one matrix product over columns of KH * KW * C
 direct     dilation 1, more than a few pixels        the same sums in registers, from the image itself
-winograd4  3x3, stride 1, output 3x3 and larger      36 products for 16 outputs: a quarter of the arithmetic
-winograd2  3x3, stride 1, output 2x2                 16 products for 4 outputs: four ninths of it
+winograd4  3x3, stride 1, output 2x2 and larger      36 products for 16 outputs: a quarter of the arithmetic
 winograd3  5x5, stride 1, output 3x3 and larger      49 products for 9 outputs: two ninths of it
 ========== ========================================= =======================================================
 
@@ -58,7 +57,7 @@ def _choose(
         return algorithm if algorithm in possible else "im2col"
     mean = 2 / (1 / channels[0] + 1 / channels[1])
     if "winograd4" in possible and mean >= FEWEST[3][result] and min(out) >= 2:
-        return "winograd2" if max(out) < 3 else "winograd4"
+        return "winograd4"
     if "winograd3" in possible and mean >= FEWEST[5][result] and min(out) >= 3:
         return "winograd3"
     plain = weight[:2] == strides == (1, 1) and mean >= FEWEST_PLAIN

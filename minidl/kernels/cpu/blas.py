@@ -55,23 +55,30 @@ single_gemm, double_gemm = _gemm(types.float32), _gemm(types.float64)
 def order_of(x):
     """(CBLAS's word, numbers from line to line) of a matrix that lies in memory by rows or by columns, or (0, 0)."""
     (rows, columns), (down, along), size = x.shape, x.strides, x.itemsize
-    if along == size and down >= columns * size:
+    down, along = (
+        columns * size if rows == 1 else down,
+        rows * size if columns == 1 else along,
+    )  # those mean nothing
+    if (along == size or columns == 1) and down >= columns * size:
         return PLAIN, down // size
-    if down == size and along >= rows * size:
+    if (down == size or rows == 1) and along >= rows * size:
         return TRANSPOSED, along // size
     return 0, 0
 
 
 @jit
-def _add_products(function, a, b, total, add):
-    m, n, k = total.shape[1], total.shape[2], a.shape[2]
-    for p in range(len(total)):
-        (a_order, a_step), (b_order, b_step), c = order_of(a[p]), order_of(b[p]), total[p].ctypes.data
-        left, right = a[p].ctypes.data, b[p].ctypes.data
-        if total.itemsize == 4:
-            single_gemm(function, a_order, b_order, m, n, k, left, a_step, right, b_step, add, c, n)
-        else:
-            double_gemm(function, a_order, b_order, m, n, k, left, a_step, right, b_step, add, c, n)
+def _add_product(function, a, b, c, add):
+    """c = or += a b; c lies in memory by rows, without gaps."""
+    (a_order, a_step), (b_order, b_step) = order_of(a), order_of(b)
+    (m, n), k = c.shape, a.shape[1]
+    left, right, out = a.ctypes.data, b.ctypes.data, c.ctypes.data
+    if k == 0:
+        if not add:
+            c[:] = 0
+    elif c.itemsize == 4:
+        single_gemm(function, a_order, b_order, m, n, k, left, a_step, right, b_step, add, out, n)
+    else:
+        double_gemm(function, a_order, b_order, m, n, k, left, a_step, right, b_step, add, out, n)
 
 
 @jit
@@ -79,12 +86,49 @@ def _in_order(a, b):
     return order_of(a)[0] != 0 and order_of(b)[0] != 0
 
 
-def add_products(a: Array, b: Array, total: Array, anew: bool = False) -> None:
-    """Add a (P, M, K) times b (P, K, N) to total (P, M, N), or write it there, one after the other, in this thread."""
+def add_product(a: Array, b: Array, total: Array, anew: bool = False) -> None:
+    """Add a (M, K) times b (K, N) to total (M, N), or write it there, in this thread."""
     function = FUNCTIONS.get(total.dtype)
     able = function is not None and total.size and ready(a, b, total) and total.flags.c_contiguous
-    if able and _in_order(a[0], b[0]):
-        _add_products(function, a, b, total, 0 if anew else 1)
+    if able and _in_order(a, b):
+        _add_product(function, a, b, total, 0 if anew else 1)
     else:
-        for x, y, z in zip(a, b, total, strict=True):
-            np.matmul(x, y, out=z) if anew else np.add(z, x @ y, out=z)
+        np.matmul(a, b, out=total) if anew else np.add(total, a @ b, out=total)
+
+
+# Many products of one size: `spans` (P, 3) says of each where its factor is, and which rows of it count.
+
+
+@jit
+def _multiply_spans(function, a, b, c, spans):
+    for i in range(len(spans)):
+        p, start, stop = spans[i]
+        _add_product(function, a[p, start:stop], b[i], c[p, start:stop], 0)
+
+
+@jit
+def _add_spans(function, a, b, total, spans, add):
+    for i in range(len(spans)):
+        p, start, stop = spans[i]
+        _add_product(function, a[p, start:stop].T, b[p, start:stop], total[i], add)
+
+
+def multiply_spans(a: Array, b: Array, c: Array, spans: Array) -> None:
+    """Write rows of a (., M, K) times b (P, K, N) to the same rows of c (., M, N), one after the other, in this thread."""
+    function = FUNCTIONS.get(c.dtype)
+    if function is not None:
+        _multiply_spans(function, a, b, c, spans)
+        return
+    for factor, (p, start, stop) in zip(b, spans, strict=True):
+        np.matmul(a[p, start:stop], factor, out=c[p, start:stop])
+
+
+def add_spans(a: Array, b: Array, total: Array, spans: Array, anew: bool) -> None:
+    """Add rows of a (., M, K), turned, times those of b (., M, N) to total (P, K, N), or write it there; in this thread."""
+    function = FUNCTIONS.get(total.dtype)
+    if function is not None:
+        _add_spans(function, a, b, total, spans, 0 if anew else 1)
+        return
+    for sums, (p, start, stop) in zip(total, spans, strict=True):
+        product = a[p, start:stop].T @ b[p, start:stop]
+        sums[...] = product if anew else sums + product

@@ -24,6 +24,7 @@ from ...files import write_atomically
 # No `nnan` or `reassoc`: nan and inf mean what they mean, and sums keep their order.
 FREEDOMS = {"contract", "nsz", "arcp"}
 jit: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FREEDOMS)
+inlined: Any = numba.njit(inline="always", error_model="numpy", fastmath=FREEDOMS)  # part of what calls it
 
 
 class Job:

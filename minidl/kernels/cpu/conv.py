@@ -12,7 +12,7 @@ from .. import reference
 from ..threads import split
 from . import direct, direct_image, products, winograd
 from .algorithms import FILTERS, IMAGE, OUTPUT, choose
-from .blas import add_products
+from .blas import add_product
 from .columns import Columns
 from .compiling import ready
 from .elementwise import activate_rows
@@ -39,7 +39,7 @@ def conv2d(
         direct.conv2d(x, w, b, slope, strides, pads, y)
         return y
     if (tile := winograd.TILES.get(name)) is not None:
-        winograd.conv2d(x, winograd.transform(w, tile), b, slope, pads, y, tile)
+        winograd.conv2d(x, w, b, slope, pads, y, tile)
         return y
     columns, flat, rows_of_y = (
         Columns(x, out, w.shape[:2], strides, pads, dilation),
@@ -148,7 +148,7 @@ def conv2d_grad_weight(
         total = (np.empty if start < stop else np.zeros)((columns.width, filters), x.dtype)
         for images, rows in columns.blocks(start, stop):
             anew = images.start == start
-            add_products(columns.seen(images).T[None], rows_of_dy[rows][None], total[None], anew)
+            add_product(columns.seen(images).T, rows_of_dy[rows], total, anew)
         return total
 
     shares: Any = split(share, len(x), columns.nanoseconds * (1 + filters / 8), products=True)

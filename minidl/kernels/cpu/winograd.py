@@ -7,6 +7,7 @@ With fixed matrices A, B and G, a tile is A^T [sum over channels of (G w G^T) * 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +16,9 @@ from ...backend import Array
 from ...shapes import Pads
 from ..threads import split
 from . import winograd_3x3, winograd_5x5
-from .blas import add_products
-from .compiling import scratch
-from .winograd_bands import SPACING
+from .blas import add_spans, multiply_spans
+from .winograd_grid import Grid, grid_of, matrices, positions
 
-BLOCK_TILES, BLOCK_NUMBERS = 96, 8192  # tiles transformed at once, or more of fewer channels: so many numbers
 CHANNELS_AT_ONCE = 32  # channels whose filters are transformed at once
 MANY_SUMS = 2**20  # numbers from which threads add up one filter gradient together, not one each
 
@@ -31,6 +30,7 @@ class Tile(NamedTuple):
     a: Array  # (n, m)
     b: Array  # (n, n)
     g: Array  # (n, r)
+    ragged: bool  # whether tiles at the edge may have fewer outputs, and fewer positions
     from_image: Any
     to_image: Any
     from_gradient: Any = None
@@ -55,13 +55,14 @@ _three, _five = winograd_3x3, winograd_5x5
 TILES = {
     "winograd4": Tile(
         *cook_toom((0, 1, -1, 2, -2), 3),
-        _three.image_to_tiles_4,
-        _three.tiles_to_image_4,
-        _three.gradient_to_tiles_4,
+        True,
+        _three.image_to_tiles,
+        _three.tiles_to_image,
+        _three.gradient_to_tiles,
     ),
-    "winograd2": Tile(*cook_toom((0, 1, -1), 3), _three.image_to_tiles_2, _three.tiles_to_image_2),
     "winograd3": Tile(
         *cook_toom((0, 1, -1, 2, -2, 0.5), 5),
+        False,
         _five.image_to_tiles,
         _five.tiles_to_image,
         _five.gradient_to_tiles,
@@ -70,12 +71,17 @@ TILES = {
 }
 
 
-def transform(w: Array, tile: Tile, turned: bool = False, swapped: bool = False) -> Array:
-    """G w G^T of filters (r, r, C, F), by position: (n^2, C, F).
+def _grid(tile: Tile, image: Array) -> Grid:
+    _, oh, ow, _ = image.shape
+    return grid_of(tile.m, len(tile.a), tile.ragged, (oh, ow))
+
+
+def transform(w: Array, tile: Tile, grid: Grid, turned: bool = False, swapped: bool = False) -> Array:
+    """G w G^T of filters (r, r, C, F), for the grid's positions: (P, C, F).
 
     Of the filters turned around, or with C and F swapped, if that is wanted: BLAS is slower with a transposed factor.
     """
-    both = np.kron(tile.g, tile.g).astype(w.dtype)[:, :: -1 if turned else 1]
+    both = np.kron(tile.g, tile.g).astype(w.dtype)[grid.positions, :: -1 if turned else 1]
     filters = w.reshape(-1, *w.shape[2:]).swapaxes(1, 2 if swapped else 1)  # (r^2, C, F) or (r^2, F, C)
     (_, k, n), u = filters.shape, np.empty((len(both), w.shape[2] * w.shape[3]), w.dtype)
 
@@ -89,91 +95,101 @@ def transform(w: Array, tile: Tile, turned: bool = False, swapped: bool = False)
 
 
 def conv2d(
-    x: Array, u: Array, b: Array | None, slope: float | None, pads: Pads, y: Array, tile: Tile
+    x: Array,
+    w: Array,
+    b: Array | None,
+    slope: float | None,
+    pads: Pads,
+    y: Array,
+    tile: Tile,
+    turned: bool = False,
 ) -> None:
-    """Write the convolution of x (N, H, W, C) with transformed filters u (n^2, C, F) to y (N, OH, OW, F)."""
-    (n, h, w, c), (_, oh, ow, f) = x.shape, y.shape
-    ty, tx = -(-oh // tile.m), -(-ow // tile.m)
-    lines, bias = x.reshape(n * h, w * c), np.zeros(f, y.dtype) if b is None else np.ascontiguousarray(b)
+    """Write the convolution of x (N, H, W, C) with filters w (r, r, C, F) to y (N, OH, OW, F).
+
+    If they are `turned`, with filters (r, r, F, C), turned around.
+    """
+    (n, h, width, c), f, grid, count = x.shape, y.shape[3], _grid(tile, y), len(tile.a) ** 2
+    u, lines = transform(w, tile, grid, turned, swapped=turned), x.reshape(n * h, width * c)
+    bias, linear = np.zeros(f, y.dtype) if b is None else np.ascontiguousarray(b), slope is None
+    (top, _), (left, _) = pads
 
     def share(start: int, stop: int) -> None:
-        v, product = (_positions(name, len(u), x.dtype) for name in ("tiles", "products"))
-        for first, last, tiles in _blocks(start, stop, tx, max(c, f)):
-            tile.from_image(lines, v, n, h, pads[0][0], pads[1][0], ty, tx, c, first, last)
-            np.matmul(_matrices(v, len(u), tiles, c), u, out=_matrices(product, len(u), tiles, f))
-            tile.to_image(product, y, ty, tx, bias, y.dtype.type(slope or 0), slope is None, first, last)
+        v, product = (positions(name, count, x.dtype) for name in ("tiles", "products"))
+        for block in grid.blocks(start, stop, max(c, f)):
+            tile.from_image(lines, v, h, top, left, c, grid.numbers, block.part())
+            seen, made = (matrices(a, count, block.tiles, k) for a, k in ((v, c), (product, f)))
+            multiply_spans(seen, u, made, block.spans)
+            tile.to_image(product, y, bias, y.dtype.type(slope or 0), linear, grid.numbers, block.part())
 
-    split(share, n * ty, 0.01 * len(u) * n * ty * tx * c * f, products=True)
+    split(share, n * grid.bands, 0.01 * n * grid.bands * grid.across * u.size, products=True)
 
 
 def grad_input(dy: Array, w: Array, pads: Pads, dx: Array, tile: Tile) -> None:
     """Write the gradient of the image to dx (N, H, W, C), for filters w (r, r, C, F)."""
     r = len(w)
     if tile.to_gradient is None:  # a convolution with the filters turned around
-        turned = transform(w, tile, turned=True, swapped=True)
-        conv2d(dy, turned, None, None, tuple((r - 1 - a, r - 1 - b) for a, b in pads), dx, tile)  # type: ignore
+        around: Any = tuple((r - 1 - a, r - 1 - b) for a, b in pads)
+        conv2d(dy, w, None, None, around, dx, tile, turned=True)
         return
-    (n, h, width, c), (_, oh, ow, f), u = dx.shape, dy.shape, transform(w, tile, swapped=True)
-    ty, tx = -(-oh // tile.m), -(-ow // tile.m)
+    (n, h, width, c), (_, oh, ow, f), grid, count = dx.shape, dy.shape, _grid(tile, dy), len(tile.a) ** 2
+    u, ((top, _), (left, _)) = transform(w, tile, grid, swapped=True), pads
     lines, lines_of_dy = dx.reshape(n * h, width * c), dy.reshape(n * oh, ow * f)
 
     def share(start: int, stop: int) -> None:
         dx[start:stop] = 0
-        z, product = (_positions(name, len(u), dy.dtype) for name in ("tiles", "products"))
-        for first, last, tiles in _blocks(start * ty, stop * ty, tx, max(c, f)):
-            tile.from_gradient(lines_of_dy, z, oh, ty, tx, f, first, last)
-            np.matmul(_matrices(z, len(u), tiles, f), u, out=_matrices(product, len(u), tiles, c))
-            tile.to_gradient(product, lines, h, pads[0][0], pads[1][0], ty, tx, c, first, last)
+        z, product = (positions(name, count, dy.dtype) for name in ("tiles", "products"))
+        for block in grid.blocks(start * grid.bands, stop * grid.bands, max(c, f)):
+            tile.from_gradient(lines_of_dy, z, oh, f, grid.numbers, block.part())
+            graded, made = (matrices(a, count, block.tiles, k) for a, k in ((z, f), (product, c)))
+            multiply_spans(graded, u, made, block.spans)
+            tile.to_gradient(product, lines, h, top, left, c, grid.numbers, block.part())
 
-    split(share, n, 0.01 * len(u) * n * ty * tx * c * f, products=True)
+    split(share, n, 0.01 * n * grid.bands * grid.across * u.size, products=True)
 
 
 def grad_weight(dy: Array, x: Array, pads: Pads, dw: Array, tile: Tile) -> None:
     """Write the gradient of the filters to dw (r, r, C, F)."""
-    (n, h, w, c), (_, oh, ow, f), count = x.shape, dy.shape, len(tile.g) ** 2
-    ty, tx = -(-oh // tile.m), -(-ow // tile.m)
-    lines, lines_of_dy = x.reshape(n * h, w * c), dy.reshape(n * oh, ow * f)
+    (n, h, width, c), (_, oh, ow, f), grid, count = x.shape, dy.shape, _grid(tile, dy), len(tile.a) ** 2
+    lines, lines_of_dy, ((top, _), (left, _)) = x.reshape(n * h, width * c), dy.reshape(n * oh, ow * f), pads
+    shape, bands, most = (len(grid.positions), c, f), n * grid.bands, max(c, f)
 
-    def transform(v: Array, z: Array, first: int, last: int) -> None:
-        tile.from_image(lines, v, n, h, pads[0][0], pads[1][0], ty, tx, c, first, last)
-        tile.from_gradient(lines_of_dy, z, oh, ty, tx, f, first, last)
+    def transform(v: Array, z: Array, part: tuple[int, int, int, int]) -> None:
+        tile.from_image(lines, v, h, top, left, c, grid.numbers, part)
+        tile.from_gradient(lines_of_dy, z, oh, f, grid.numbers, part)
 
     def alone(start: int, stop: int) -> Array:
-        v, z = (_positions(name, count, x.dtype) for name in ("tiles", "products"))
-        total = (np.empty if start < stop else np.zeros)((count, c, f), x.dtype)
-        for first, last, tiles in _blocks(start, stop, tx, max(c, f)):
-            transform(v, z, first, last)
-            seen, graded = _matrices(v, count, tiles, c).transpose(0, 2, 1), _matrices(z, count, tiles, f)
-            add_products(seen, graded, total, anew=first == start)
+        v, z = (positions(name, count, x.dtype) for name in ("tiles", "products"))
+        total = (np.empty if start < stop else np.zeros)(shape, x.dtype)
+        for block in grid.blocks(start, stop, most):
+            transform(v, z, block.part())
+            seen, graded = (matrices(a, count, block.tiles, k) for a, k in ((v, c), (z, f)))
+            add_spans(seen, graded, total, block.spans, anew=block.first == start)
         return total
 
     def together() -> Array:
-        v, z = (_positions(name, count, x.dtype) for name in ("tiles", "products"))
-        total = (np.empty if n * ty else np.zeros)((count, c, f), x.dtype)
-        for first, last, tiles in _blocks(0, n * ty, tx, max(c, f)):
-            seen, graded = _matrices(v, count, tiles, c).transpose(0, 2, 1), _matrices(z, count, tiles, f)
+        v, z = (positions(name, count, x.dtype) for name in ("tiles", "products"))
+        total = (np.empty if bands else np.zeros)(shape, x.dtype)
+        for block in grid.blocks(0, bands, most):
+            seen, graded = (matrices(a, count, block.tiles, k) for a, k in ((v, c), (z, f)))
 
-            def some_tiles(i: int, j: int, first: int = first) -> None:
-                transform(v[i * tx * c :], z[i * tx * f :], first + i, first + j)
+            def some_tiles(i: int, j: int, block: Any = block) -> None:
+                transform(v, z, block.part(i, j))
 
             def some_positions(
-                i: int, j: int, seen: Array = seen, graded: Array = graded, anew: bool = first == 0
+                i: int, j: int, block: Any = block, seen: Array = seen, graded: Array = graded
             ) -> None:
-                add_products(seen[i:j], graded[i:j], total[i:j], anew)
+                add_spans(seen, graded, total[i:j], block.spans[i:j], anew=not block.first)
 
-            split(some_tiles, last - first, 0.5 * count * tiles * (c + f))
-            split(some_positions, count, 0.01 * count * tiles * c * f, products=True)
+            split(some_tiles, block.last - block.first, 0.5 * count * block.tiles * (c + f))
+            split(some_positions, len(total), 0.01 * block.tiles * total.size, products=True, at_once=3)
         return total
 
-    if count * c * f < MANY_SUMS:
-        total: Any = sum(split(alone, n * ty, 0.01 * count * n * ty * tx * c * f, products=True))
+    if math.prod(shape) < MANY_SUMS:
+        total: Any = sum(split(alone, bands, 0.01 * bands * grid.across * math.prod(shape), products=True))
     else:
         total = together()
-    flat, back, out = (
-        total.reshape(count, -1),
-        np.kron(tile.g, tile.g).T.astype(x.dtype),
-        dw.reshape(-1, c * f),
-    )
+    flat, out = total.reshape(len(total), -1), dw.reshape(-1, c * f)
+    back = np.kron(tile.g, tile.g)[grid.positions].T.astype(x.dtype)
     split(lambda i, j: np.matmul(back, flat[:, i:j], out=out[:, i:j]), c * f, 0.25 * total.size, True)
 
 
@@ -190,22 +206,3 @@ def plain(x: Array, w: Array, pads: Pads, tile: Tile) -> Array:
     v = np.einsum("ki,ztxckl,lj->ijztxc", b, d, b)  # (n, n, N, tiles down, tiles across, C)
     y = np.einsum("ip,ijztxf,jq->ztpxqf", a, np.einsum("ijztxc,ijcf->ijztxf", v, u), a)
     return y.reshape(len(x), ty * m, tx * m, -1)[:, :oh, :ow]
-
-
-def _blocks(start: int, stop: int, tx: int, channels: int) -> Any:
-    """(first band, last band, tiles) that are transformed at once."""
-    tiles = min(max(BLOCK_TILES, BLOCK_NUMBERS // channels), SPACING // channels)
-    step = max(tiles // tx, 1)
-    for first in range(start, stop, step):
-        last = min(first + step, stop)
-        yield first, last, (last - first) * tx
-
-
-def _positions(name: str, count: int, dtype: Any) -> Array:
-    return scratch(name, count * SPACING, dtype)
-
-
-def _matrices(flat: Array, count: int, tiles: int, channels: int) -> Array:
-    """(positions, tiles, channels) in the memory that the transforms write."""
-    rows = flat.reshape(count, SPACING)[:, : tiles * channels]
-    return rows.reshape(count, tiles, channels)

@@ -16,13 +16,13 @@ F2, F4, F5, HALF, QUARTER = (np.float32(i) for i in (2, 4, 5, 0.5, 0.25))
 
 
 @jit
-def image_to_tiles(lines, v, images, h, top, left, ty, tx, c, first, last):
-    """B^T d B of the 7x7 neighbours of each tile, for bands first..last of all images."""
-    length = (3 * tx + 4) * c
+def image_to_tiles(lines, v, h, top, left, c, grid, block):
+    """B^T d B of the 7x7 neighbours of each tile, for some bands of a block."""
+    ty, tx, length = grid[0], grid[3], (3 * grid[3] + 4) * c
     band, t = np.empty((7, length), lines.dtype), np.empty((7, LINE), lines.dtype)
     flat, uc, ul = band.reshape(-1), np.uint64(c), np.uint64(length)
-    tile = np.uint64(0)
-    for number in range(first, last):
+    tile = np.uint64((block[2] - block[0]) * tx)
+    for number in range(block[2], block[3]):
         i = number // ty
         copy_band(lines[i * h : (i + 1) * h], band, 3 * (number % ty) - top, h, left * c)
         for j in range(ul):
@@ -57,12 +57,12 @@ def image_to_tiles(lines, v, images, h, top, left, ty, tx, c, first, last):
 
 
 @jit
-def tiles_to_image(m, y, ty, tx, b, slope, linear, first, last):
-    """A^T m A of each tile, its bias and activation, for bands first..last."""
-    _, oh, ow, f = y.shape
-    uf, tile = np.uint64(f), np.uint64(0)
+def tiles_to_image(m, y, b, slope, linear, grid, block):
+    """A^T m A of each tile, its bias and activation, for some bands of a block."""
+    ty, tx, (_, oh, ow, f) = grid[0], grid[3], y.shape
+    uf, tile = np.uint64(f), np.uint64((block[2] - block[0]) * tx)
     t, out = np.empty((3, 7 * MOST), y.dtype), np.empty((3, MOST), y.dtype)
-    for number in range(first, last):
+    for number in range(block[2], block[3]):
         i, top = number // ty, 3 * (number % ty)
         for q in range(tx):
             for k in range(U7):
@@ -86,13 +86,13 @@ def tiles_to_image(m, y, ty, tx, b, slope, linear, first, last):
 
 
 @jit
-def gradient_to_tiles(lines, v, oh, ty, tx, f, first, last):
+def gradient_to_tiles(lines, v, oh, f, grid, block):
     """A g A^T of the 3x3 gradients of each tile: the transpose of `tiles_to_image`."""
-    length = 3 * tx * f
+    ty, tx, length = grid[0], grid[3], 3 * grid[3] * f
     band, t = np.empty((3, length), lines.dtype), np.empty((7, LINE), lines.dtype)
     flat, uf, ul = band.reshape(-1), np.uint64(f), np.uint64(length)
-    tile = np.uint64(0)
-    for number in range(first, last):
+    tile = np.uint64((block[2] - block[0]) * tx)
+    for number in range(block[2], block[3]):
         i = number // ty
         copy_band(lines[i * oh : (i + 1) * oh], band, 3 * (number % ty), oh, 0)
         for j in range(ul):
@@ -114,12 +114,12 @@ def gradient_to_tiles(lines, v, oh, ty, tx, f, first, last):
 
 
 @jit
-def tiles_to_gradient(z, lines, h, top, left, ty, tx, c, first, last):
+def tiles_to_gradient(z, lines, h, top, left, c, grid, block):
     """Add B z B^T of each tile to the pixels that it saw: the transpose of `image_to_tiles`."""
-    length = (3 * tx + 4) * c
+    ty, tx, length = grid[0], grid[3], (3 * grid[3] + 4) * c
     t, band = np.empty((7, LINE), lines.dtype), np.empty((7, LINE), lines.dtype)
-    uc, ul, tile = np.uint64(c), np.uint64(length), np.uint64(0)
-    for number in range(first, last):
+    uc, ul, tile = np.uint64(c), np.uint64(length), np.uint64((block[2] - block[0]) * tx)
+    for number in range(block[2], block[3]):
         i, above = number // ty, 3 * (number % ty) - top
         t[:, :length] = 0
         for q in range(np.uint64(tx)):

@@ -18,8 +18,8 @@ SPACING = 65536 + 80  # of positions; no power of two, or they would compete for
 LINE = 16384  # numbers in the longest line of a band
 MOST = 2048  # channels
 
-VS = np.uint64(SPACING)
-U1, U2, U3, U4, U5, U6, U7 = (np.uint64(i) for i in range(1, 8))
+VS, UL, UM = (np.uint64(i) for i in (SPACING, LINE, MOST))
+U0, U1, U2, U3, U4, U5, U6, U7 = (np.uint64(i) for i in range(8))
 
 
 @jit
@@ -46,3 +46,25 @@ def finish(out, pixel, b, slope, linear):
     for j in range(pixel.size):
         v = out[j] + b[j]
         pixel[j] = v if linear or not v <= 0 else slope * v
+
+
+@jit
+def place(number, q, grid, block):
+    """Which tile of a block is number q of a band.
+
+    First come those at the bottom with fewer outputs, then whole ones, those at the right, those in the corner: so what
+    a position of the transform has, which is none of the bottom, none of the right or neither, lies side by side.
+    """
+    (ty, whole_down, _, tx, whole_across, _), (first, last, _, _) = grid, block
+    before = first // ty * whole_down + min(first % ty, whole_down)  # whole bands before the block, and in it
+    whole = last // ty * whole_down + min(last % ty, whole_down) - before
+    row, bottom = (
+        number // ty * whole_down + min(number % ty, whole_down) - before,
+        (last - first - whole) * whole_across,
+    )
+    if number % ty < whole_down:
+        left, right = bottom + row * whole_across, bottom + whole * whole_across + row
+    else:
+        row = number - first - row
+        left, right = row * whole_across, bottom + whole * tx + row
+    return np.uint64(left + q if q < whole_across else right)
