@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TESTS = ["tests/ops", "tests/test_autograd.py"]
-KERNELS = [ROOT / "minidl/kernels/reference.py", ROOT / "minidl/kernels/windows.py"]
+KERNELS = [ROOT / f"minidl/kernels/{name}.py" for name in ("reference", "normalising", "windows")]
 FILES = [*sorted((ROOT / "minidl/ops").glob("*.py")), *KERNELS]
 
 EQUIVALENT = {  # mutants that compute the same thing

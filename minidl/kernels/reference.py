@@ -1,7 +1,8 @@
 """Every kernel in the plainest array code: the specification that faster twins are tested against.
 
-Arrays in, arrays out; NumPy or CuPy. The sliding windows have a file of their own, `windows`. Where gradients take
-`overwrite`, the memory of the one that comes in may be used for the one that goes out.
+Arrays in, arrays out; NumPy or CuPy. Sliding windows and batch normalisation have files of their own, `windows` and
+`normalising`. Where gradients take `overwrite`, the memory of the one that comes in may be used for the one that goes
+out. Large work on NumPy's arrays is shared among threads, row by row or image by image.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ from ..backend import Array, array_module
 from ..rng import Key, keep_mask
 from .blocks import block_pays, dense_block, dense_block_grad  # noqa: F401 - part of the specification
 from .loops import add_to_average, next_batch  # noqa: F401 - part of the specification
+from .matrices import delivered, matmul, sum_rows, sums_of  # noqa: F401 - part of the specification
+from .normalising import (  # noqa: F401 - part of the specification
+    batch_norm,
+    batch_norm_grad,
+    normalise,
+    update_running,
+)
 from .special import erf  # noqa: F401 - part of the specification
+from .threads import over_rows
 from .updates import adam_step, rmsprop_step, sgd_step  # noqa: F401 - part of the specification
 from .windows import (  # noqa: F401 - part of the specification
     avg_pool,
@@ -51,17 +60,6 @@ def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
         i + extra for i, size in enumerate(shape) if size == 1 and x.shape[i + extra] != 1
     )
     return total(x, axes, keepdims=True).reshape(shape)
-
-
-def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
-    """a @ b, written to `into` if given."""
-    return array_module(a).matmul(a, b, out=into)
-
-
-def sum_rows(x: Array, into: Array | None = None) -> Array:
-    """Sum of (M, C) over M, written to `into` if given. BLAS is several times faster than ``x.sum(axis=0)``."""
-    xp = array_module(x)
-    return xp.matmul(xp.ones(len(x), dtype=x.dtype), x, out=into)  # (C,)
 
 
 # Activations and dropout ----------------------------------------------------------------------------
@@ -123,8 +121,12 @@ def bias_activation_grad(
     dy: Array, y: Array, slope: float, into: Array | None = None, overwrite: bool = False
 ) -> tuple[Array, Array]:
     """Gradients of `bias_activation` with respect to the matrix product (M, C) and the bias (C,), into `into`."""
-    g = leaky_relu_grad(dy, y, slope, overwrite)
-    return g, sum_rows(g, into)
+    g = dy if overwrite else dy.copy()
+
+    def share(rows: slice) -> Array:
+        return sums_of(leaky_relu_grad(g[rows], y[rows], slope, overwrite=True))
+
+    return g, delivered(over_rows(share, g, g.size), into)
 
 
 def dropout(x: Array, keep: float, key: Key) -> tuple[Array, Array]:
@@ -140,85 +142,7 @@ def dropout_grad(dy: Array, mask: Array, keep: float, overwrite: bool = False) -
     return dx
 
 
-# Normalisation and loss -----------------------------------------------------------------------------
-
-
-def long_rows(x: Array, *vectors: Array) -> tuple[Array, ...]:
-    """(M, C) as (M / k, k C), and each (C,) k times: NumPy starts anew for each row, so few long ones are faster."""
-    k = 1
-    while x.size and k * x.shape[1] < 512 and len(x) % (2 * k) == 0:
-        k *= 2
-    return x.reshape(len(x) // k, k * x.shape[1]), *[array_module(x).tile(v, k) for v in vectors]
-
-
-def batch_norm(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    eps: float,
-    averages: tuple[Array, Array] | None = None,
-    momentum: float = 0.0,
-) -> tuple[Array, Array, Array]:
-    """Normalise each column of (M, C) by its mean and biased variance; `update_running` the averages, if given.
-
-    Returns y (M, C), the mean and 1 / sqrt(var + eps) (C,).
-    """
-    mean = sum_rows(x) / len(x)
-    wide, means = long_rows(x, mean)
-    y = (wide - means).reshape(x.shape)
-    var = sum_rows(y * y) / len(x)
-    inverse_std = 1 / array_module(x).sqrt(var + eps)
-    if averages is not None:
-        update_running(*averages, mean, var, momentum, len(x))
-    wide, scale, shift = long_rows(y, gamma * inverse_std, beta)
-    wide *= scale
-    wide += shift
-    return y, mean, inverse_std
-
-
-def normalise(x: Array, mean: Array, scale: Array, beta: Array) -> Array:
-    """(x - mean) * scale + beta by column of (M, C): batch normalisation with given statistics."""
-    wide, mean, scale, beta = long_rows(x, mean, scale, beta)
-    y = wide - mean
-    y *= scale
-    y += beta
-    return y.reshape(x.shape)
-
-
-def batch_norm_grad(
-    dy: Array,
-    x: Array,
-    mean: Array,
-    inverse_std: Array,
-    gamma: Array,
-    into: tuple[Array | None, Array | None] = (None, None),
-    overwrite: bool = False,
-) -> tuple[Array, Array, Array]:
-    """Gradients of `batch_norm` with respect to x, gamma and beta, through mean and variance too.
-
-    Those of gamma and beta are written to the arrays of `into`, where they are given.
-    """
-    wide, means = long_rows(x, mean)
-    centred = (wide - means).reshape(x.shape)
-    dbeta = sum_rows(dy, into[1])
-    dgamma = sum_rows(dy * centred, into[0])
-    dgamma *= inverse_std
-    dx, slope, shift, scale = long_rows(
-        centred, dgamma * inverse_std / len(dy), dbeta / len(dy), gamma * inverse_std
-    )
-    dx *= -slope
-    dx += dy.reshape(dx.shape)
-    dx -= shift
-    dx *= scale
-    return dx.reshape(dy.shape), dgamma, dbeta
-
-
-def update_running(
-    running_mean: Array, running_var: Array, mean: Array, var: Array, momentum: float, count: int
-) -> None:
-    """Move running averages (C,), in place, towards mean and unbiased variance of a batch of `count` rows."""
-    running_mean += momentum * (mean - running_mean)
-    running_var += momentum * (var * (count / (count - 1)) - running_var)
+# Loss ------------------------------------------------------------------------------------------
 
 
 def cross_entropy(x: Array, labels: Array, divisor: int | None = None) -> tuple[Array, Array]:

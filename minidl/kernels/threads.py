@@ -19,9 +19,12 @@ from typing import Any, TypeVar
 import numpy as np
 import threadpoolctl
 
+from ..backend import Array
+
 Result = TypeVar("Result")
 
 GRAIN = 120_000.0  # nanoseconds of work below which handing it to another thread does not pay
+ALONE = 5_000.0  # and for which BLAS keeps to one thread by itself
 SHARED = np.zeros(1, np.int64)  # how often work was shared: who waits by spinning makes room when it changes
 
 
@@ -136,6 +139,16 @@ def split(
         with blas:
             return [work(0, count)]
     return [work(0, count)]
+
+
+def over_rows(work: Callable[[slice], Result], x: Array, nanoseconds: float) -> list[Result]:
+    """Results of ``work(rows)`` over shares of a NumPy array's first axis, as `split` does; of others, over all at once.
+
+    The work may be products, but must not share out any itself.
+    """
+    if nanoseconds < ALONE or not isinstance(x, np.ndarray):
+        return [work(slice(None))]
+    return split(lambda start, stop: work(slice(start, stop)), len(x), nanoseconds, products=True)
 
 
 def split_arrays(loop: Callable[..., Any], arrays: Sequence[Any], nanoseconds: float) -> None:

@@ -1,15 +1,18 @@
 """Reference kernels that slide a window over an image: convolution and pooling.
 
 Images are NHWC, conv weights (KH, KW, C, F). `pads` is ((top, bottom), (left, right)); `kernel`,
-`strides`, `dilation` and `out` are (vertical, horizontal).
+`strides`, `dilation` and `out` are (vertical, horizontal). Each thread takes its share of the images.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from ..backend import Array, array_module
 from ..shapes import Pads, Pair
+from .matrices import MULTIPLICATION, delivered
+from .threads import over_rows
 
 
 def pad_image(x: Array, pads: Pads, value: float = 0.0) -> Array:
@@ -52,6 +55,12 @@ def padded_zeros(shape: tuple[int, ...], pads: Pads, like: Array) -> Array:
 def im2col(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads, dilation: Pair) -> Array:
     """Rows of what each output pixel sees: (N * OH * OW, KH * KW * C)."""
     xp = array_module(x)
+    if (
+        x.shape[3] == 1
+    ):  # then pixels of a line are neighbours, and a window's are not: a line for each offset
+        padded = pad_image(x, pads)
+        lines = xp.stack([padded[index] for _, _, index in window_slices(out, kernel, strides, dilation)])
+        return lines.reshape(kernel[0] * kernel[1], len(x) * out[0] * out[1]).T
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     windows = xp.lib.stride_tricks.sliding_window_view(pad_image(x, pads), reach, axis=(1, 2))
     windows = windows[:, :: strides[0], :: strides[1], :, :: dilation[0], :: dilation[1]]
@@ -75,13 +84,22 @@ def conv2d(
 
     There is one algorithm here; the compiled twin has several.
     """
-    cols = im2col(x, out, w.shape[:2], strides, pads, dilation)  # (N OH OW, KH KW C)
-    y = cols @ w.reshape(-1, w.shape[3])
-    if b is not None:
-        y += b
-    if slope is not None:
-        array_module(y).maximum(y, slope * y if slope else 0, out=y)
-    return y.reshape(len(x), *out, w.shape[3])
+    xp, flat = array_module(x), w.reshape(-1, w.shape[3])
+    y = xp.empty((len(x), *out, w.shape[3]), dtype=xp.result_type(x, w))
+
+    def share(images: slice) -> None:
+        cols, rows = (
+            im2col(x[images], out, w.shape[:2], strides, pads, dilation),
+            y[images].reshape(-1, len(flat.T)),
+        )
+        xp.matmul(cols, flat, out=rows)  # (N OH OW, KH KW C) @ (KH KW C, F)
+        if b is not None:
+            rows += b
+        if slope is not None:
+            xp.maximum(rows, slope * rows if slope else 0, out=rows)
+
+    over_rows(share, x, MULTIPLICATION * y.size * len(flat))
+    return y
 
 
 def conv2d_grad_input(
@@ -94,10 +112,16 @@ def conv2d_grad_input(
     algorithm: str = "auto",
 ) -> Array:
     """Gradient of `conv2d`, without bias and activation, with respect to x of `shape`."""
-    dx, rows = padded_zeros(shape, pads, dy), dy.reshape(-1, w.shape[3])
-    for ky, kx, index in window_slices(dy.shape[1:3], w.shape[:2], strides, dilation):
-        seen = rows @ w[ky, kx].T  # all offsets at once would be KH KW times as much, and leave the cache
-        dx[index] += seen.reshape(*dy.shape[:3], w.shape[2])
+    dx = padded_zeros(shape, pads, dy)
+
+    def share(images: slice) -> None:
+        g, target = dy[images], dx[images]
+        rows = g.reshape(-1, w.shape[3])
+        for ky, kx, index in window_slices(dy.shape[1:3], w.shape[:2], strides, dilation):
+            seen = rows @ w[ky, kx].T  # all offsets at once would be KH KW times as much, and leave the cache
+            target[index] += seen.reshape(*g.shape[:3], w.shape[2])
+
+    over_rows(share, dy, MULTIPLICATION * dy.size * w[..., 0].size)
     return unpad(dx, pads)
 
 
@@ -115,10 +139,12 @@ def conv2d_grad_weight(
 
     The columns are made again, not kept.
     """
-    cols = im2col(x, dy.shape[1:3], shape[:2], strides, pads, dilation)
-    flat = None if into is None else into.reshape(-1, shape[3])
-    dw = array_module(x).matmul(cols.T, dy.reshape(-1, shape[3]), out=flat)
-    return dw.reshape(shape) if into is None else into
+
+    def share(images: slice) -> Array:
+        cols = im2col(x[images], dy.shape[1:3], shape[:2], strides, pads, dilation)
+        return (cols.T @ dy[images].reshape(-1, shape[3])).reshape(shape)
+
+    return delivered(over_rows(share, dy, MULTIPLICATION * dy.size * math.prod(shape[:3])), into)
 
 
 # Pooling --------------------------------------------------------------------------------------------
@@ -129,19 +155,25 @@ def max_pool(
 ) -> tuple[Array, Array | None]:
     """Largest value of each window and its offset ky * KW + kx (None without `places`); of equal ones the first counts."""
     xp = array_module(x)
-    padded = pad_image(x, pads, value=-xp.inf)
     offset_type = xp.uint8 if kernel[0] * kernel[1] <= 256 else xp.int32
-    for ky, kx, index in window_slices(out, kernel, strides, (1, 1)):
-        seen = padded[index]  # (N, OH, OW, C)
-        if ky == kx == 0:
-            y, where = seen.copy(), xp.zeros(seen.shape, dtype=offset_type) if places else None
-            continue
-        if where is not None:
-            larger = (seen > y).view(xp.uint8)
-            where += larger * (
-                offset_type(ky * kernel[1] + kx) - where
-            )  # unsigned numbers may wrap on the way
-        xp.maximum(y, seen, out=y)
+    y = xp.empty((len(x), *out, x.shape[3]), dtype=x.dtype)
+    where = xp.zeros(y.shape, dtype=offset_type) if places else None
+
+    def share(images: slice) -> None:
+        padded, largest = pad_image(x[images], pads, value=-xp.inf), y[images]
+        for ky, kx, index in window_slices(out, kernel, strides, (1, 1)):
+            seen = padded[index]  # (N, OH, OW, C)
+            if ky == kx == 0:
+                largest[...] = seen
+                continue
+            if where is not None:
+                larger, offset = (seen > largest).view(xp.uint8), where[images]
+                offset += larger * (
+                    offset_type(ky * kernel[1] + kx) - offset
+                )  # unsigned numbers may wrap on the way
+            xp.maximum(largest, seen, out=largest)
+
+    over_rows(share, x, x.size)
     return y, where
 
 
@@ -168,12 +200,17 @@ def max_pool_grad(
     """Send each gradient to the one pixel that won its window."""
     dx = padded_zeros(shape, pads, dy)
     apart = strides[0] >= kernel[0] and strides[1] >= kernel[1]  # no pixel lies in two windows
-    for ky, kx, index in window_slices(dy.shape[1:3], kernel, strides, (1, 1)):
-        won = where == ky * kernel[1] + kx
-        if apart:
-            array_module(dy).multiply(dy, won, out=dx[index])
-        else:
-            dx[index] += dy * won
+
+    def share(images: slice) -> None:
+        target = dx[images]
+        for ky, kx, index in window_slices(dy.shape[1:3], kernel, strides, (1, 1)):
+            won = where[images] == ky * kernel[1] + kx
+            if apart:
+                array_module(dy).multiply(dy[images], won, out=target[index])
+            else:
+                target[index] += dy[images] * won
+
+    over_rows(share, dy, dx.size)
     return unpad(dx, pads)
 
 

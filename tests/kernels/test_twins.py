@@ -68,6 +68,7 @@ def shared(request, monkeypatch):
 
     if request.param:
         monkeypatch.setattr(threads, "GRAIN", 1e-3)
+        monkeypatch.setattr(threads, "ALONE", 0)
         monkeypatch.setattr(threads, "thread_count", lambda: 3)
         monkeypatch.setattr(norm, "SMALL", 0)
         monkeypatch.setattr(compiling, "SMALL", 0)
