@@ -340,11 +340,12 @@ def test_choice_of_algorithm(monkeypatch):
     def choice(*weight, out=(8, 8), stride=1, dilation=1, algorithm="auto", result=algorithms.OUTPUT):
         return algorithms.choose(algorithm, result, weight, out, (stride, stride), (dilation, dilation))
 
-    assert choice(3, 3, 64, 64) == choice(3, 3, 8, 16, result=algorithms.FILTERS) == "winograd4"
+    assert choice(3, 3, 64, 64) == choice(3, 3, 24, 24, result=algorithms.FILTERS) == "winograd4"
     assert choice(3, 3, 512, 512, out=(2, 2)) == "winograd4"
     assert choice(5, 5, 32, 64) == "winograd3"
     assert choice(3, 3, 1, 8) == choice(3, 3, 14, 12) == choice(3, 3, 64, 64, stride=2) == "direct"
-    assert choice(3, 3, 8, 16, result=algorithms.IMAGE) == choice(1, 1, 16, 16) == "direct"
+    assert choice(3, 3, 8, 16, result=algorithms.FILTERS) == choice(1, 1, 16, 16) == "direct"
+    assert choice(3, 3, 24, 24, result=algorithms.IMAGE) == "direct"
     assert choice(3, 3, 64, 64, dilation=2) == choice(3, 3, 8, 8, out=(3, 3)) == "im2col"
     assert choice(1, 1, 64, 64) == choice(7, 7, 64, 64) == choice(3, 3, 4096, 64) == "im2col"
     for name in ("im2col", "direct"):

@@ -24,7 +24,7 @@ from .microkernel import NARROW_ROWS
 
 OUTPUT, IMAGE, FILTERS = range(3)  # what is computed: the convolution, or the gradient of one of its factors
 # Channels (harmonic mean of in and out) from which Winograd's transforms pay, for each of these.
-FEWEST = {3: (25, 32, 10), 5: (20, 16, 12)}
+FEWEST = {3: (30, 32, 24), 5: (20, 16, 12)}
 FEWEST_PLAIN = 32  # and from which 1x1 filters are a good matrix product
 MOST_WEIGHTS = 2**17  # numbers that stay in the cache from image to image, as direct convolution wants
 LARGEST = 2048  # channels that the transforms' buffers hold
