@@ -55,9 +55,7 @@ def padded_zeros(shape: tuple[int, ...], pads: Pads, like: Array) -> Array:
 def im2col(x: Array, out: Pair, kernel: Pair, strides: Pair, pads: Pads, dilation: Pair) -> Array:
     """Rows of what each output pixel sees: (N * OH * OW, KH * KW * C)."""
     xp = array_module(x)
-    if (
-        x.shape[3] == 1
-    ):  # then pixels of a line are neighbours, and a window's are not: a line for each offset
+    if x.shape[3] == 1:  # pixels of a line are neighbours, those of a window are not: a line for each offset
         padded = pad_image(x, pads)
         lines = xp.stack([padded[index] for _, _, index in window_slices(out, kernel, strides, dilation)])
         return lines.reshape(kernel[0] * kernel[1], len(x) * out[0] * out[1]).T
@@ -88,10 +86,8 @@ def conv2d(
     y = xp.empty((len(x), *out, w.shape[3]), dtype=xp.result_type(x, w))
 
     def share(images: slice) -> None:
-        cols, rows = (
-            im2col(x[images], out, w.shape[:2], strides, pads, dilation),
-            y[images].reshape(-1, len(flat.T)),
-        )
+        cols = im2col(x[images], out, w.shape[:2], strides, pads, dilation)
+        rows = y[images].reshape(-1, w.shape[3])
         xp.matmul(cols, flat, out=rows)  # (N OH OW, KH KW C) @ (KH KW C, F)
         if b is not None:
             rows += b
@@ -170,7 +166,7 @@ def max_pool(
                 larger, offset = (seen > largest).view(xp.uint8), where[images]
                 offset += larger * (
                     offset_type(ky * kernel[1] + kx) - offset
-                )  # unsigned numbers may wrap on the way
+                )  # unsigned; it may wrap on the way
             xp.maximum(largest, seen, out=largest)
 
     over_rows(share, x, x.size)

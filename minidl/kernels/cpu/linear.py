@@ -1,7 +1,8 @@
 """Matrix products on our own threads, each a share of the rows or columns of the result.
 
 BLAS copies both matrices into blocks first. Where one of them is a few columns or rows (the last layer of a
-classifier) this takes longer than the product, which is made by the tile of `microkernel` then. A few rows times a
+classifier) this takes longer than the product, which is made by the tile of `microkernel` then; if the larger one is
+transposed, from whole lines of it, for its columns are far apart in memory. A few rows times a
 transposed matrix (the gradient of a small batch) take several times as long as the same with both turned around.
 Products too small to wake a thread for are halved with a `partner`.
 """

@@ -1,4 +1,4 @@
-"""Matrix products in the calling thread: by BLAS, or by Intel's matrix unit, which multiplies bfloat16 only.
+"""Matrix products by Intel's matrix unit, which multiplies bfloat16 only, where that takes less time than BLAS does.
 
 A float32 has 24 bits of mantissa and a bfloat16 has 8, so a float32 is the sum of three, x = x0 + x1 + x2, and
 
