@@ -17,6 +17,16 @@ from minidl.kernels import reference
 from minidl.kernels.cpu import linear, matrix_unit, products
 
 needs_unit = pytest.mark.skipif(not products.USED, reason="needs a processor with AMX")
+
+
+@pytest.fixture
+def small_products_too(monkeypatch):
+    monkeypatch.setattr(products, "FEWEST", 0)
+    products.unit_pays.cache_clear()
+    yield
+    products.unit_pays.cache_clear()
+
+
 orders = st.sampled_from(["rows", "columns", "part", "apart"])
 
 
@@ -79,6 +89,7 @@ def test_any_shape_and_order(m, k, n, first, second, inside):
 
 
 @needs_unit
+@pytest.mark.usefixtures("small_products_too")
 @pytest.mark.parametrize("order", ["rows", "columns"])
 @pytest.mark.parametrize("shape", [(296, 840, 2080), (2080, 1700, 296), (296, 1640, 296)])
 def test_more_than_a_block(order, shape):
@@ -105,6 +116,7 @@ def test_bias_and_activation(shape, slope, biased):
 
 
 @needs_unit
+@pytest.mark.usefixtures("small_products_too")
 def test_a_result_by_columns():
     a, b = matrix(300, 300, seed=1), matrix(300, 300, seed=2)
     out = np.empty((300, 300), np.float32, order="F")
@@ -122,6 +134,7 @@ def test_all_scales():
 
 
 @needs_unit
+@pytest.mark.usefixtures("small_products_too")
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, np.uint32(0x7FFFFFFF).view(np.float32)])
 @pytest.mark.parametrize("where", [(0, 0), (-1, -1)])
 @pytest.mark.parametrize("factor", [0, 1])
@@ -139,10 +152,12 @@ def test_small_products_and_double_stay_with_blas():
     assert not products.unit_pays(64, 64, 64, single)
     assert not products.unit_pays(100_000, 16, 16, single)
     assert not products.unit_pays(1000, 1000, 1000, double)
+    assert not products.unit_pays(1000, 1000, 250, single)
     assert products.unit_pays(1000, 1000, 1000, single) == products.USED
 
 
 @needs_unit
+@pytest.mark.usefixtures("small_products_too")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_threads_and_processes():
     """The unit's registers belong to a thread, its permission to the process and those that it forks."""

@@ -44,6 +44,7 @@ from .matrix_unit import (
 USED = matrix_unit.PERMITTED and os.environ.get("MINIDL_MATRIX_UNIT") != "0"
 BLOCK = 256  # lines of the larger factor that are laid out at once, of
 TERMS = 800  # terms at most: 1.2 MB, for the second cache
+FEWEST = 2**28  # multiplications, some milliseconds by BLAS, for which it pays to compile all this
 # Nanoseconds (Emerald Rapids): a multiplication by BLAS and by the unit, a number to lay out, a call.
 BLAS_RATE, UNIT_RATE, LAYING_OUT, CALL = 1 / 75, 1 / 175, 0.5, 6000
 
@@ -53,7 +54,7 @@ def unit_pays(m: int, k: int, n: int, dtype: Any) -> bool:
     """Whether a product of (M, K) by (K, N) takes less time by the matrix unit."""
     whole = math.prod(SIDE * _chunks(length) for length in (m, k, n))
     unit = CALL + UNIT_RATE * whole + LAYING_OUT * k * (m + n)
-    return USED and dtype == SINGLE and unit < BLAS_RATE * m * k * n
+    return USED and dtype == SINGLE and m * k * n >= FEWEST and unit < BLAS_RATE * m * k * n
 
 
 def multiply(a: Array, b: Array, out: Array) -> None:
