@@ -55,10 +55,10 @@ single_gemm, double_gemm = _gemm(types.float32), _gemm(types.float64)
 def order_of(x):
     """(CBLAS's word, numbers from line to line) of a matrix that lies in memory by rows or by columns, or (0, 0)."""
     (rows, columns), (down, along), size = x.shape, x.strides, x.itemsize
-    down, along = (
-        columns * size if rows == 1 else down,
-        rows * size if columns == 1 else along,
-    )  # those mean nothing
+    if rows == 1:  # then the step from row to row means nothing
+        down = columns * size
+    if columns == 1:
+        along = rows * size
     if (along == size or columns == 1) and down >= columns * size:
         return PLAIN, down // size
     if (down == size or rows == 1) and along >= rows * size:

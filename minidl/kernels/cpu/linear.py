@@ -2,9 +2,9 @@
 
 BLAS copies both matrices into blocks first. Where one of them is a few columns or rows (the last layer of a
 classifier) this takes longer than the product, which is made by the tile of `microkernel` then; if the larger one is
-transposed, from whole lines of it, for its columns are far apart in memory. A few rows times a
-transposed matrix (the gradient of a small batch) take several times as long as the same with both turned around.
-Products too small to wake a thread for are halved with a `partner`.
+transposed, from whole lines of it, for what is next to each other in a column lies far apart in memory. A few rows
+times a transposed matrix (the gradient of a small batch) take several times as long as the same with both turned
+around. Products too small to wake a thread for are halved with a `partner`.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -89,18 +89,16 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
 def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
     (m, k), n = x.shape, w.shape[1]
     nanoseconds = m * k * n / 50
-    large = nanoseconds >= 2 * threads.GRAIN and min(k, n) > FEW
-    if not large or not ready(x, w, w if b is None else b):
+    large = nanoseconds >= 2 * threads.GRAIN and min(k, n) > FEW and ready(x, w, w if b is None else b)
+    if large and products.unit_pays(m, k, n, x.dtype):
+        y = np.empty((m, n), x.dtype)
+        if products.by_unit(x, w, y, b, slope, together=True):
+            return y
+    if not large or 2 * m < n:
         y = matmul(x, w)
         bias_activation(y, b, slope)
         return y
     y = np.empty((m, n), x.dtype)
-    if products.unit_pays(m, k, n, x.dtype) and products.by_unit(x, w, y, b, slope, together=True):
-        return y
-    if 2 * m < n:
-        split(lambda i, j: np.matmul(x, w[:, i:j], out=y[:, i:j]), n, nanoseconds, True)
-        bias_activation(y, b, slope)
-        return y
 
     def share(i: int, j: int) -> None:
         np.matmul(x[i:j], w, out=y[i:j])
