@@ -60,7 +60,7 @@ ONLY_IN = {
     },
     "numba": {
         f"kernels/cpu/{name}.py"
-        for name in ("blas", "compiling", "masks", "matrix_unit", "microkernel", "partner")
+        for name in ("blas", "compiling", "digits", "masks", "matrix_unit", "microkernel", "partner")
     },
     "threadpoolctl": {"environment.py", "kernels/threads.py"},
     "matplotlib": {"plot.py", "data/glyphs.py"},

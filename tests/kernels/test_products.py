@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="the kernels need Numba: pip install 'minidl[fast]'")
 from minidl.kernels import reference
-from minidl.kernels.cpu import linear, matrix_unit, products
+from minidl.kernels.cpu import digits, linear, matrix_unit, products
 
 needs_unit = pytest.mark.skipif(not products.USED, reason="needs a processor with AMX")
 
@@ -42,35 +42,44 @@ def matrix(rows, columns, order="rows", seed=0):
 
 
 def assert_precise(got, a, b):
-    """Within what the roundings of K sums in float32 add up to, unless all of them go the same way."""
-    exact, size = (f(a).astype(np.float64) @ f(b).astype(np.float64) for f in (np.asarray, np.abs))
-    bound = 2.0**-23 * (4 + a.shape[1] ** 0.5) * size + 1e-30
-    assert (np.abs(got - exact) <= bound).all()
+    """Within what the products of lower digits add up to: the largest numbers of a row and a column decide that."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    largest = np.outer(np.abs(a).max(axis=1), np.abs(b).max(axis=0))
+    assert (np.abs(got - a @ b) <= 2.0**-20 * a.shape[1] ** 0.5 * largest + 1e-30).all()
 
 
 @given(st.integers(1, 80), st.integers(1, 80), st.integers(1, 80))
-def test_six_products_of_parts_are_enough(m, k, n):
+def test_six_products_of_digits_are_enough(m, k, n):
     a, b = matrix(m, k, seed=1), matrix(k, n, seed=2)
     assert_precise(products.plain(a, b), a, b)
 
 
 def test_fewer_products_are_not_enough(monkeypatch):
     a, b = matrix(64, 64, seed=1), matrix(64, 64, seed=2)
-    for left_out in products.PAIRS:
-        monkeypatch.setattr(products, "PAIRS", [pair for pair in matrix_unit.PAIRS if pair != left_out])
+    for left_out in sum(matrix_unit.LEVELS, ()):
+        fewer = [[pair for pair in pairs if pair != left_out] for pairs in matrix_unit.LEVELS]
+        monkeypatch.setattr(products, "LEVELS", fewer)
         with pytest.raises(AssertionError):
             assert_precise(products.plain(a, b), a, b)
 
 
-def test_parts_add_up():
-    x = np.random.default_rng(0).normal(size=1000).astype(np.float32) * np.float32(10) ** np.arange(
-        -25, 25
-    ).repeat(20)
-    x = np.concatenate([x.astype(np.float32), np.float32([0, -0.0, 1, 2**-100, np.finfo(np.float32).max])])
-    parts = products._parts(x)
-    np.testing.assert_array_equal((parts[0].astype(np.float64) + parts[1]) + parts[2], x)
-    for part in parts:
-        assert not (part.view(np.uint32) & 0xFFFF).any()
+ALMOST_TWO = np.nextafter(np.float32(2), np.float32(0))
+LAST = np.uint32(0x3F800000 + 0x7EFEFE).view(np.float32)  # the largest mantissa that has three digits
+
+
+@pytest.mark.parametrize(
+    "first", [1, -1, ALMOST_TWO, -ALMOST_TWO, LAST, np.nextafter(LAST, np.float32(2)), 1e-38, 0]
+)
+@pytest.mark.parametrize("scale", [1, 2.0**100, 2.0**-100])
+def test_digits(first, scale):
+    x = np.random.default_rng(0).uniform(-1, 1, (3, 1000)).astype(np.float32)
+    x[:, 0] = first
+    x = (x * np.float32(scale)).astype(np.float32)
+    three, scales = digits.digits_of(x)
+    assert all((digit == np.clip(np.rint(digit), -128, 127)).all() for digit in three)
+    total = sum(digit * 2.0 ** (-8 * i) for i, digit in enumerate(three))
+    largest = np.abs(x).max(axis=1, keepdims=True).astype(np.float64)
+    assert (np.abs(total * scales[:, None] * 2**8 - x) <= 2.0**-22 * largest).all()
 
 
 @needs_unit
@@ -82,6 +91,7 @@ def test_any_shape_and_order(m, k, n, first, second, inside):
     kept = a.copy(), b.copy()
     assert products.by_unit(a, b, out)
     assert_precise(out, a, b)
+    np.testing.assert_array_equal(out, products.plain(a, b))
     np.testing.assert_array_equal(a, kept[0])
     np.testing.assert_array_equal(b, kept[1])
     around[1:-1, 3:-4] = 7
@@ -91,7 +101,7 @@ def test_any_shape_and_order(m, k, n, first, second, inside):
 @needs_unit
 @pytest.mark.usefixtures("small_products_too")
 @pytest.mark.parametrize("order", ["rows", "columns"])
-@pytest.mark.parametrize("shape", [(296, 840, 2080), (2080, 1700, 296), (296, 1640, 296)])
+@pytest.mark.parametrize("shape", [(296, 1100, 2080), (2080, 2100, 296), (296, 2200, 296)])
 def test_more_than_a_block(order, shape):
     m, k, n = shape
     assert max(m, n) > products.BLOCK and k > products.TERMS
@@ -99,6 +109,7 @@ def test_more_than_a_block(order, shape):
     assert products.unit_pays(m, k, n, out.dtype)
     products.multiply(a, b, out)
     assert_precise(out, a, b)
+    np.testing.assert_array_equal(out, products.plain(a, b))
     np.testing.assert_array_equal(linear.matmul(a, b), out)  # of all threads, the same bits
 
 
@@ -125,12 +136,26 @@ def test_a_result_by_columns():
 
 
 @needs_unit
-def test_all_scales():
-    a, b = matrix(40, 40, seed=1), matrix(40, 40, seed=2)
-    for scale in (1e-18, 1e18, np.float32(2) ** np.arange(-60, 60, 3)):
-        scaled, out = (a * np.float32(scale)).astype(np.float32), np.empty((40, 40), np.float32)
-        assert products.by_unit(scaled, b, out)
-        assert_precise(out, scaled, b)
+@pytest.mark.parametrize("scale", [1e-18, 1e18, 1e-37, 3e38, np.float32(2) ** np.arange(-60, 60, 3)])
+def test_all_scales(scale):
+    a, b = matrix(40, 40, seed=1), matrix(40, 40, seed=2) / 16
+    scaled, out = (a / np.abs(a).max() * np.float32(scale)).astype(np.float32), np.empty((40, 40), np.float32)
+    b /= np.float32(max(1, np.max(scale) / 1e30))
+    assert products.by_unit(scaled, b, out)
+    assert_precise(out, scaled, b)
+    np.testing.assert_array_equal(out, products.plain(scaled, b))
+
+
+@needs_unit
+def test_numbers_of_unusual_bits():
+    a, b = matrix(40, 70, seed=1), matrix(70, 40, seed=2)
+    a[:8, 5] = ALMOST_TWO, -ALMOST_TWO, LAST, -LAST, np.nextafter(LAST, np.float32(2)), 0, -0.0, 1e-42
+    a[:8] = np.clip(a[:8], -np.abs(a[:8, 5:6]), np.abs(a[:8, 5:6]))  # their rows' largest
+    b[:, 3], out = 0, np.empty((40, 40), np.float32)
+    assert products.by_unit(a, b, out)
+    assert_precise(out, a, b)
+    np.testing.assert_array_equal(out, products.plain(a, b))
+    assert not out[5:7].any() and not out[:, 3].any()
 
 
 @needs_unit
@@ -139,8 +164,8 @@ def test_all_scales():
 @pytest.mark.parametrize("where", [(0, 0), (-1, -1)])
 @pytest.mark.parametrize("factor", [0, 1])
 def test_what_is_not_finite(value, where, factor):
-    a, b, out = matrix(260, 256, seed=1), matrix(256, 256, seed=2), np.empty((260, 256), np.float32)
-    assert products.unit_pays(260, 256, 256, out.dtype)
+    a, b, out = matrix(520, 512, seed=1), matrix(512, 512, seed=2), np.empty((520, 512), np.float32)
+    assert products.unit_pays(520, 512, 512, out.dtype)
     (a, b)[factor][where] = value
     with np.errstate(invalid="ignore"):
         products.multiply(a, b, out)
