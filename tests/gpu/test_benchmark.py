@@ -71,6 +71,7 @@ def test_one_epoch_of_mnist(cupy, squares):
     assert run["accuracy"] > 0.9
 
 
+@pytest.mark.oracle
 def test_one_epoch_of_mnist_in_torch(squares):
     torch = pytest.importorskip("torch")
     threads = torch.get_num_threads()

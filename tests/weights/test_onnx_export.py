@@ -14,6 +14,7 @@ from minidl.weights import WeightsError, export_onnx
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="runs the exported files: pip install onnxruntime")
+pytestmark = pytest.mark.oracle
 
 
 def moved(model, x):
