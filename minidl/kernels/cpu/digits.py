@@ -43,11 +43,9 @@ from .partner import singles
 SIGNS = 0x808080  # of three digits
 # Of a float32: all but the sign; the bits of infinity; what makes a mantissa overflow that has no three digits.
 MAGNITUDE, INFINITE, ABOVE = 0x7FFFFFFF, 0x7F800000, 0x10101
-MANTISSA, SMALLEST, TWOS = (
-    23,
-    23,
-    127 + 22,
-)  # bits; least exponent, as it is in the bits; 2**22 times 2**-exponent
+# Bits of a mantissa. Of an exponent as it is in the bits: a number below 2**(exponent - 126) times
+# 2**(TWOS - exponent) has 23 bits, and from SMALLEST on float32 has that power of two.
+MANTISSA, TWOS, SMALLEST = 23, 127 + 22, 22
 
 
 def _pack(across: bool, turned: bool) -> Any:

@@ -89,7 +89,10 @@ def release(context):
 
 @intrinsic
 def tile(context, left, right, chunks, sums, target, step, ahead):
-    """Write 32 x 32 sums for each level: of chunks of `left` times those of `right`. `deliver` will need `target`."""
+    """Write 32 x 32 sums for each level, of chunks of `left` times those of `right`.
+
+    Asks for what is needed later: `target`, which `deliver` will write to, and an eighth of a factor's next chunks.
+    """
 
     def generate(context, builder, signature, arguments):
         left, right, chunks, sums, target, step, ahead = arguments
@@ -101,13 +104,12 @@ def tile(context, left, right, chunks, sums, target, step, ahead):
                 for row in range(SIDE):
                     for half in range(0, 4 * SIDE, BYTES):
                         place = beyond(builder, target, builder.mul(step, LONG(row)), LONG(half))
-                        call(builder, "prefetch.p0", place, WORD(1), WORD(3), WORD(1))
+                        _fetch(builder, place, write=1)
             with cgutils.for_range(builder, chunks) as loop:
-                at = builder.mul(loop.index, LONG(CHUNK))
+                at, eighth = (builder.mul(loop.index, LONG(size)) for size in (CHUNK, CHUNK // 8))
                 if level == 0:
                     for line in range(0, CHUNK // 8, BYTES):
-                        place = beyond(builder, ahead, builder.mul(loop.index, LONG(CHUNK // 8)), LONG(line))
-                        call(builder, "prefetch.p0", place, WORD(0), WORD(2), WORD(1))
+                        _fetch(builder, beyond(builder, ahead, eighth, LONG(line)), cache=2)
                 for pair in pairs:
                     for side, start in enumerate((left, right)):
                         for half in range(2):
@@ -118,8 +120,7 @@ def tile(context, left, right, chunks, sums, target, step, ahead):
                         call(builder, "x86.tdpbssd", BYTE(i), BYTE(4 + i // 2), BYTE(6 + i % 2))
                         _wait(builder)
                         for line in range(i * DIGIT // 4, (i + 1) * DIGIT // 4, BYTES):  # of the next chunk
-                            ahead = beyond(builder, right, at, LONG(CHUNK + pair[1] * DIGIT + line))
-                            call(builder, "prefetch.p0", ahead, WORD(0), WORD(3), WORD(1))
+                            _fetch(builder, beyond(builder, right, at, LONG(CHUNK + pair[1] * DIGIT + line)))
             for i in range(4):
                 place = 4 * (level * SUMS + i // 2 * LINES * SIDE + i % 2 * LINES)
                 call(builder, "x86.tilestored64", BYTE(i), beyond(builder, sums, LONG(place)), LONG(4 * SIDE))
@@ -157,6 +158,11 @@ def deliver(context, sums, down, across, target, step, anew):
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 5, types.boolean), generate
+
+
+def _fetch(builder: Any, place: Any, write: int = 0, cache: int = 1) -> None:
+    """Ask for the 64 bytes there, in the first or second cache."""
+    call(builder, "prefetch.p0", place, WORD(write), WORD(4 - cache), WORD(1))
 
 
 def _wait(builder: Any) -> None:
