@@ -1,8 +1,6 @@
 """Matrix products by Intel's matrix unit, which multiplies 8-bit integers, where that takes less time than BLAS does.
 
-Each row of the left factor and each column of the right one is brought to whole numbers of 24 bits by a power of two
-that its largest number decides. Such a number has three digits, x = (x0 2**16 + x1 2**8 + x2), between -128 and 127,
-and
+Numbers become whole ones of three digits, x = x0 2**16 + x1 2**8 + x2, between -128 and 127 (see `digits`), and
 
     a b = a0 b0 2**32 + (a0 b1 + a1 b0) 2**24 + (a0 b2 + a1 b1 + a2 b0) 2**16 + what is below float32's precision
 
