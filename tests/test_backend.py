@@ -1,7 +1,9 @@
-"""Device names and errors, with a stand-in for CuPy where none is installed."""
+"""Device names and errors, with a stand-in for CuPy where none is installed; and memory."""
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import subprocess
 import sys
@@ -192,3 +194,30 @@ def test_python_numbers(value, dtype):
     array = from_python(value)
     assert isinstance(array, np.ndarray) and array.dtype == dtype
     np.testing.assert_array_equal(array, value)
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+import minidl as dl
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+dl.kernels.use(sys.argv[1])
+dl.kernels.of(np)
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries cannot be told")
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+@pytest.mark.parametrize("choice", ["", "default"])
+def test_freed_memory_is_used_again(kernels, choice):
+    command = [sys.executable, "-c", FAULTS, kernels]
+    environment = {**os.environ, "MINIDL_MALLOC": choice}
+    pages = int(subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout)
+    assert pages > 50 if choice else pages < 10

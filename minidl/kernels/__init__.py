@@ -20,6 +20,8 @@ def use(name: str) -> None:
     global _choice
     if name not in ("auto", "reference"):
         raise ValueError(f"kernels must be 'auto' or 'reference', got {name!r}")
+    if name == "reference":
+        keep_freed_memory()
     _choice = name
 
 

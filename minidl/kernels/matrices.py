@@ -1,4 +1,4 @@
-"""Reference kernels of matrices: products and sums over rows. Each thread takes its share of the rows."""
+"""Reference kernels of matrices: products, what follows them, and sums over rows. Each thread takes its share of the rows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ def matmul(a: Array, b: Array, into: Array | None = None) -> Array:
     return y
 
 
+def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:
+    """What follows a matrix product, in place: y += b, then `leaky_relu` unless slope is None. (M, C), (C,)"""
+    if b is not None:
+        y += b
+    if slope is not None:
+        array_module(y).maximum(y, slope * y if slope else 0, out=y)
+
+
 def sum_rows(x: Array, into: Array | None = None) -> Array:
     """Sum of (M, C) over M, written to `into` if given."""
     return delivered(over_rows(lambda rows: sums_of(x[rows]), x, 0.5 * x.size), into)
@@ -28,7 +36,7 @@ def sums_of(x: Array) -> Array:
     return array_module(x).ones(len(x), dtype=x.dtype) @ x
 
 
-def delivered(sums: list[Array], into: Array | None) -> Array:
+def delivered(sums: list[Array], into: Array | None = None) -> Array:
     """The total of the threads' sums, written to `into` if given."""
     total = sum(sums[1:], sums[0])
     if into is None:

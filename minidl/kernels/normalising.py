@@ -15,6 +15,11 @@ def long_rows(x: Array, *vectors: Array) -> tuple[Array, ...]:
     return x.reshape(len(x) // k, k * x.shape[1]), *[array_module(x).tile(v, k) for v in vectors]
 
 
+def dots(x: Array, y: Array, columns: int) -> Array:
+    """Sums of x * y over all rows, of (M / k, k C)."""
+    return array_module(x).einsum("ij,ij->j", x, y).reshape(-1, columns).sum(axis=0)
+
+
 def batch_norm(
     x: Array,
     gamma: Array,
@@ -35,7 +40,7 @@ def batch_norm(
         wide, means = long_rows(x[rows], mean)
         centred = long_rows(y[rows])[0]
         array_module(x).subtract(wide, means, out=centred)
-        return sums_of((centred * centred).reshape(-1, len(mean)))
+        return dots(centred, centred, len(mean))
 
     var = delivered(over_rows(centre, x, 2 * x.size), None) / len(x)
     inverse_std = 1 / array_module(x).sqrt(var + eps)
@@ -80,7 +85,7 @@ def batch_norm_grad(
         wide, means = long_rows(x[rows], mean)
         centred = long_rows(dx[rows])[0]
         array_module(x).subtract(wide, means, out=centred)
-        return sums_of(dy[rows] * dx[rows]), sums_of(dy[rows])
+        return dots(long_rows(dy[rows])[0], centred, len(mean)), sums_of(dy[rows])
 
     sums = over_rows(centre, x, 2 * x.size)
     dgamma, dbeta = (

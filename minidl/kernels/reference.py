@@ -1,7 +1,7 @@
 """Every kernel in the plainest array code: the specification that faster twins are tested against.
 
-Arrays in, arrays out; NumPy or CuPy. Sliding windows and batch normalisation have files of their own, `windows` and
-`normalising`. Where gradients take `overwrite`, the memory of the one that comes in may be used for the one that goes
+Arrays in, arrays out; NumPy or CuPy. Convolution, pooling and batch normalisation have files of their own,
+`convolution`, `windows` and `normalising`. Where gradients take `overwrite`, the memory of the one that comes in may be used for the one that goes
 out. Large work on NumPy's arrays is shared among threads, row by row or image by image.
 """
 
@@ -12,8 +12,20 @@ import numpy as np
 from ..backend import Array, array_module
 from ..rng import Key, keep_mask
 from .blocks import block_pays, dense_block, dense_block_grad  # noqa: F401 - part of the specification
+from .convolution import (  # noqa: F401 - part of the specification
+    conv2d,
+    conv2d_grad_input,
+    conv2d_grad_weight,
+    conv2d_max_pool,
+)
 from .loops import add_to_average, next_batch  # noqa: F401 - part of the specification
-from .matrices import delivered, matmul, sum_rows, sums_of  # noqa: F401 - part of the specification
+from .matrices import (  # noqa: F401 - part of the specification
+    bias_activation,
+    delivered,
+    matmul,
+    sum_rows,
+    sums_of,
+)
 from .normalising import (  # noqa: F401 - part of the specification
     batch_norm,
     batch_norm_grad,
@@ -26,11 +38,6 @@ from .updates import adam_step, rmsprop_step, sgd_step  # noqa: F401 - part of t
 from .windows import (  # noqa: F401 - part of the specification
     avg_pool,
     avg_pool_grad,
-    conv2d,
-    conv2d_grad_input,
-    conv2d_grad_weight,
-    conv2d_max_pool,
-    im2col,
     max_pool,
     max_pool_grad,
 )
@@ -92,14 +99,6 @@ def elu(x: Array, alpha: float) -> Array:
 def elu_grad(dy: Array, x: Array, y: Array, alpha: float, overwrite: bool = False) -> Array:
     """Gradient of `elu`: alpha e^x = y + alpha."""
     return array_module(dy).where(x > 0, dy, dy * (y + alpha))
-
-
-def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:
-    """What follows a matrix product, in place: y += b, then `leaky_relu` unless slope is None. (M, C), (C,)"""
-    if b is not None:
-        y += b
-    if slope is not None:
-        array_module(y).maximum(y, slope * y if slope else 0, out=y)
 
 
 def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:

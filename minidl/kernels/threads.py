@@ -141,14 +141,21 @@ def split(
     return [work(0, count)]
 
 
-def over_rows(work: Callable[[slice], Result], x: Array, nanoseconds: float) -> list[Result]:
+def over_rows(
+    work: Callable[[slice], Result], x: Array, nanoseconds: float, at_most: int = 0
+) -> list[Result]:
     """Results of ``work(rows)`` over shares of a NumPy array's first axis, as `split` does; of others, over all at once.
 
-    The work may be products, but must not share out any itself.
+    The work may be products, but must not share out any itself. A share has `at_most` so many rows, if that is not 0
+    and it is worth handing out any.
     """
     if nanoseconds < ALONE or not isinstance(x, np.ndarray):
         return [work(slice(None))]
-    return split(lambda start, stop: work(slice(start, stop)), len(x), nanoseconds, products=True)
+    if at_most and at_most * thread_count() >= len(x):
+        at_most = 0  # equal shares are as small
+    return split(
+        lambda start, stop: work(slice(start, stop)), len(x), nanoseconds, products=True, at_once=at_most
+    )
 
 
 def split_arrays(loop: Callable[..., Any], arrays: Sequence[Any], nanoseconds: float) -> None:

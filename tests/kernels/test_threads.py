@@ -64,6 +64,16 @@ def test_rows():
     assert threads.over_rows(lambda rows: rows, [1, 2], LONG) == [slice(None)]
 
 
+def test_shares_of_rows_have_a_limit():
+    def sizes(at_most, nanoseconds=LONG):
+        return threads.over_rows(lambda rows: len(np.arange(100)[rows]), np.arange(100), nanoseconds, at_most)
+
+    assert sizes(30) == [30, 30, 30, 10]
+    assert sizes(49) == [49, 49, 2]
+    assert sizes(50) == sizes(64) == [50, 50]
+    assert sizes(30, 1e4) == [100]
+
+
 def test_blas_has_one_thread_meanwhile():
     before = threads.blas.threads()
     seen = threads.over_rows(lambda rows: [x.count() for x in threads.blas._libraries], np.zeros(9), LONG)

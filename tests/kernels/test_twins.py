@@ -70,6 +70,7 @@ def shared(request, monkeypatch):
         monkeypatch.setattr(threads, "GRAIN", 1e-3)
         monkeypatch.setattr(threads, "ALONE", 0)
         monkeypatch.setattr(threads, "thread_count", lambda: 3)
+        monkeypatch.setattr("minidl.kernels.convolution.BLOCK", 1)
         monkeypatch.setattr(norm, "SMALL", 0)
         monkeypatch.setattr(compiling, "SMALL", 0)
         monkeypatch.setattr("minidl.kernels.cpu.linear.ALONE", 0)
