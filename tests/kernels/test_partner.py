@@ -17,7 +17,7 @@ from tests.drawn import compare, dtypes
 pytest.importorskip("numba", reason="the partner needs Numba: pip install 'minidl[fast]'")
 from minidl import kernels
 from minidl.kernels import threads
-from minidl.kernels.cpu import blas, halves, linear, optim, partner
+from minidl.kernels.cpu import blas, compiling, halves, linear, optim, partner
 from minidl.rng import Key
 
 pytestmark = pytest.mark.skipif(not blas.FUNCTIONS, reason="NumPy has another BLAS than that of its wheels")
@@ -76,40 +76,47 @@ def late(mate):
     mate.awake = True  # but nobody looks into the mail, so the half is taken back
 
 
-def one_thread(mail, a, b, out, job, *affine):
-    """The product by this thread alone; its description stays in the mail."""
-    with threads.blas:
-        assert halves._multiply(mail, False, job.address, blas.FUNCTIONS[a.dtype], a, b, out, *affine)
-
-
 STATES = [alone, asleep, spinning, late]
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_the_same_bits_whoever_computes(state, fresh):
-    expected = np.full((128, 90), np.nan, np.float32)
-    one_thread(fresh.mail, A, B, expected, halves.product, *halves.NOTHING[:2], 0.0, True)
+    with fresh.busy:  # so that this thread computes
+        expected = product(A, B)
     np.testing.assert_allclose(expected, A @ B, rtol=1e-4, atol=1e-4)
     state(fresh)
     for _ in range(50):
         np.testing.assert_array_equal(product(A, B), expected)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_partner_computes_the_lower_half(fresh, dtype):
-    a, b, out = A.astype(dtype), B.astype(dtype), np.zeros((128, 90), dtype)
-    job = halves._affine_product if dtype == np.float32 else halves.product
-    one_thread(fresh.mail, a, b, out, job, SCALE, SHIFT, 0.5, False)
-    expected = out.copy()
-    out[:] = np.nan
-    with threads.blas:  # in one thread, as above
-        fresh.mail[0] = partner.POSTED
-        fresh.wake()
-        end = time.monotonic() + 20
-        while fresh.mail[0] != partner.DONE and time.monotonic() < end:
-            time.sleep(0.001)
-    np.testing.assert_array_equal(out[64:], expected[64:])
-    assert np.isnan(out[:64]).all()
+@compiling.jit
+def _wait_for_the_lower_half(begun, factors, start, stop):
+    """Each half says that it has begun; the upper one looks for the lower one, but not forever."""
+    for i in range(start, stop):
+        begun[i] = factors[0] * i + factors[1]
+    left = 10**9
+    while start == 0 and left and partner._look(begun.ctypes.data + begun.size // 2 * 8) == -1:
+        left -= 1
+
+
+@compiling.jit
+def _meet(mail, together, begun, factors):
+    partner.halve(mail, together, _wait_for_the_lower_half, begun.size, begun.size // 2, (begun, factors))
+    return True
+
+
+def test_the_partner_computes_the_lower_half(fresh):
+    begun, seen = np.full(10, -1), []
+    spinning(fresh)
+    begun[5] = 0  # compiled, without waiting
+    partner.share(lambda mail, together: _meet(mail, False, begun, (2, 1)))
+    np.testing.assert_array_equal(begun, 2 * np.arange(10) + 1)
+    for _ in range(20):
+        begun[:] = -1
+        spinning(fresh)
+        partner.share(lambda mail, together: seen.append(together) or _meet(mail, together, begun, (3, 2)))
+        np.testing.assert_array_equal(begun, 3 * np.arange(10) + 2)
+    assert any(seen)
 
 
 @pytest.mark.parametrize("alpha", [None, 0.0, 0.5, 1.0])

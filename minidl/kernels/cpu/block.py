@@ -14,115 +14,71 @@ from ...rng import Key, keep_threshold
 from .. import blocks, threads
 from . import partner
 from .blas import FUNCTIONS
-from .compiling import SINGLE, SMALL, Job, jit, ready, to_change
+from .compiling import SINGLE, SMALL, jit, ready, to_change
 from .elementwise import _elu_single
-from .halves import FEWEST_ROWS, describe, multiply_rows, product
+from .halves import FEWEST_ROWS, multiply_rows
 from .masks import _dropout_grad, draw, start_of
 from .norm import _finish, _finish_grad, _gradient_sums, _moments, _normalise, _normalise_grad, _shift
-from .partner import FUNCTION, MIDDLE, ROWS, doubles, halve, mail_at, singles
+from .partner import halve
 
-# What the mail says beside a product: the units O; addresses of the rows (M, O) of x @ w, of the result, of its slope
-# and of the gradient, of columns (4, O) and of the sums of each half (2, 3, O); numbers of ELU and of dropout.
-UNITS, Z, Y, SLOPE, G, COLUMNS, SUMS, ALPHA, LINEAR, LIMIT, FACTOR, PHILOX = range(28, 40)
-SHIFT, TOTAL, SQUARES = range(3)  # of a half's sums
+SHIFT, TOTAL, SQUARES = range(3)  # of the sums of a half, (3, O)
 NO_DROPOUT = np.zeros(5, np.uint64)
 
 
 @jit
-def _rows(mail, name, start, stop):
-    n = mail[UNITS]
-    return singles(mail[name] + 4 * start * n, (stop - start, n))
+def _product_and_sums(gemm, x, w, z, parts, start, stop):
+    """Rows of z = x @ w, and their sums."""
+    multiply_rows(gemm, x, w, z, start, stop)
+    sums, shift = parts[min(start, 1)], np.empty(z.shape[1], z.dtype)
+    _shift(z[start:stop], shift)
+    sums[SHIFT], sums[TOTAL], sums[SQUARES] = shift, 0, 0
+    _moments(z[start:stop], shift, sums[TOTAL], sums[SQUARES])
 
 
 @jit
-def _sums(mail, half):
-    n = mail[UNITS]
-    return doubles(mail[SUMS] + 8 * half * 3 * n, (3, n))
-
-
-@Job
-def _product_and_sums(place, start, stop):
-    """Rows of x @ w, and their sums."""
-    mail = mail_at(place)
-    multiply_rows(mail, start, stop)
-    z, sums = _rows(mail, Z, start, stop), _sums(mail, min(start, 1))
-    shift = np.empty(mail[UNITS], z.dtype)
-    _shift(z, shift)
-    sums[SHIFT], sums[TOTAL], sums[SQUARES] = shift, 0, 0
-    _moments(z, shift, sums[TOTAL], sums[SQUARES])
-
-
-@Job
-def _activate(place, start, stop):
+def _activate(z, mean, scale, beta, alpha, linear, limit, factor, key, y, slope, start, stop):
     """Rows of the result, and their slope, of those of x @ w."""
-    mail = mail_at(place)
-    n, alpha, linear = mail[UNITS], np.float32(mail.view(np.float64)[ALPHA]), mail[LINEAR] != 0
-    z, y, slope = _rows(mail, Z, start, stop), _rows(mail, Y, start, stop), _rows(mail, SLOPE, start, stop)
-    columns = singles(mail[COLUMNS], (4, n))
-    flat, steep = y.reshape(-1), slope.reshape(-1)
+    flat, steep = y[start:stop].reshape(-1), slope[start:stop].reshape(-1)
     if linear:
-        _normalise(z, columns[0], columns[1], columns[2], y)
+        _normalise(z[start:stop], mean, scale, beta, y[start:stop])
         steep[:] = 1
     else:
-        _normalise(z, columns[0], columns[1], columns[2], slope)
+        _normalise(z[start:stop], mean, scale, beta, slope[start:stop])
         _elu_single(steep, flat, alpha)
         for j in range(steep.size):
             steep[j] = 1 if steep[j] > 0 else flat[j] + alpha
-    if mail[LIMIT]:
-        mask, factor = np.empty(flat.size, np.bool_), np.float32(mail.view(np.float64)[FACTOR])
-        key = mail[PHILOX : PHILOX + 5].view(np.uint64)
-        draw(mask, start * n // 8, key, mail[LIMIT])
+    if limit:
+        mask = np.empty(flat.size, np.bool_)
+        draw(mask, start * z.shape[1] // 8, key, limit)
         _dropout_grad(mask, flat, factor)
         _dropout_grad(mask, steep, factor)
 
 
-@Job
-def _slope_and_sums(place, start, stop):
+@jit
+def _slope_and_sums(g, slope, z, mean, parts, start, stop):
     """Rows of the gradient that arrived, times the slope, and their sums."""
-    mail = mail_at(place)
-    g, sums = _rows(mail, G, start, stop), _sums(mail, min(start, 1))
-    flat, steep = g.reshape(-1), _rows(mail, SLOPE, start, stop).reshape(-1)
+    sums, flat, steep = parts[min(start, 1)], g[start:stop].reshape(-1), slope[start:stop].reshape(-1)
     for j in range(flat.size):
         flat[j] *= steep[j]
     sums[TOTAL], sums[SQUARES] = 0, 0
-    mean = singles(mail[COLUMNS], mail[UNITS])
-    _gradient_sums(g, _rows(mail, Z, start, stop), mean, sums[TOTAL], sums[SQUARES])
-
-
-@Job
-def _normalise_and_product(place, start, stop):
-    """Rows of x @ w's gradient, and of x's unless the mail has no product."""
-    mail = mail_at(place)
-    columns, g = singles(mail[COLUMNS], (4, mail[UNITS])), _rows(mail, G, start, stop)
-    z = _rows(mail, Z, start, stop)
-    _normalise_grad(z, columns[0], columns[1], columns[2], columns[3], g)
-    if mail[Y]:
-        multiply_rows(mail, start, stop)
+    _gradient_sums(g[start:stop], z[start:stop], mean, sums[TOTAL], sums[SQUARES])
 
 
 @jit
-def _address(mail, z, slope, columns, parts):
-    """Write into the mail what forward and backward have in common; dropout's numbers are made eight at a time."""
-    mail[ROWS], mail[MIDDLE] = len(z), len(z) // 16 * 8
-    mail[UNITS], mail[Z], mail[SLOPE] = z.shape[1], z.ctypes.data, slope.ctypes.data
-    mail[COLUMNS], mail[SUMS] = columns.ctypes.data, parts.ctypes.data
+def _normalise_and_product(z, columns, g, gemm, w, dx, start, stop):
+    """Rows of x @ w's gradient, and of x's unless it has none."""
+    _normalise_grad(z[start:stop], columns[0], columns[1], columns[2], columns[3], g[start:stop])
+    if dx.size:
+        multiply_rows(gemm, g, w.T, dx, start, stop)
 
 
 @jit
-def _do(mail, together, job):
-    mail[FUNCTION] = job
-    halve(mail, together)
-
-
-@jit
-def _forward(mail, together, gemm, jobs, x, w, norm, statistics, y, slope, z, scalars, start, room):
+def _forward(mail, together, gemm, x, w, norm, statistics, y, slope, z, scalars, key):
     (bias, gamma, beta), (mean, inverse_std, running_mean, running_var) = norm, statistics
     (m, n), (eps, momentum, alpha, linear, limit, factor) = z.shape, scalars
-    parts, columns = room
-    describe(mail, gemm, x, w, z)
-    _address(mail, z, slope, columns, parts)
-    _do(mail, together, jobs[0])
-    upper, lower, rest = parts[0], parts[1], m - mail[MIDDLE]
+    middle, parts = m // 16 * 8, np.empty((2, 3, n))  # dropout's numbers are made eight at a time
+    halve(mail, together, _product_and_sums, m, middle, (gemm, x, w, z, parts))
+    upper, lower, rest = parts[0], parts[1], m - middle
     for j in range(n):  # around the shift of the upper half
         further = lower[SHIFT, j] - upper[SHIFT, j]
         upper[SQUARES, j] += lower[SQUARES, j] + further * (2 * lower[TOTAL, j] + rest * further)
@@ -131,36 +87,24 @@ def _forward(mail, together, gemm, jobs, x, w, norm, statistics, y, slope, z, sc
     _finish(m, upper[SHIFT], upper[TOTAL], upper[SQUARES], eps, mean, inverse_std, *averages)
     for j in range(min(bias.size, running_mean.size)):
         running_mean[j] += momentum * bias[j]
-    columns[0], columns[1], columns[2] = mean, gamma * inverse_std, beta
-    mail[Y], mail[LINEAR], mail[LIMIT] = y.ctypes.data, linear, limit
-    mail.view(np.float64)[ALPHA], mail.view(np.float64)[FACTOR] = alpha, factor
-    mail[PHILOX : PHILOX + 5] = start.view(np.int64)
-    _do(mail, together, jobs[1])
+    arguments = z, mean, gamma * inverse_std, beta, alpha, linear, limit, factor, key, y, slope
+    halve(mail, together, _activate, m, middle, arguments)
     return True
 
 
 @jit
-def _backward(mail, together, gemm, jobs, slope, x, w, z, statistics, gamma, g, dx, dw, dgamma, dbeta, room):
-    m, (mean, inverse_std), (parts, columns) = len(z), statistics, room
-    columns[0], mail[G] = mean, g.ctypes.data
-    _address(mail, z, slope, columns, parts)
-    _do(mail, together, jobs[0])
+def _backward(mail, together, gemm, slope, x, w, z, statistics, gamma, g, dx, dw, dgamma, dbeta):
+    (m, n), (mean, inverse_std) = z.shape, statistics
+    middle, parts, columns = m // 16 * 8, np.empty((2, 3, n)), np.empty((4, n), z.dtype)
+    halve(mail, together, _slope_and_sums, m, middle, (g, slope, z, mean, parts))
     sums, number = parts[0] + parts[1], z.dtype.type(1) / z.dtype.type(m)
     _finish_grad(m, sums[TOTAL], sums[SQUARES], inverse_std, dgamma, dbeta)
-    columns[1], columns[2], columns[3] = gamma * inverse_std, dbeta * number, dgamma * inverse_std * number
-    mail[Y] = dx.ctypes.data if dx.size else 0
-    if dx.size:
-        describe(mail, gemm, g, w.T, dx)
-    _do(mail, together, jobs[1])
+    columns[0], columns[1] = mean, gamma * inverse_std
+    columns[2], columns[3] = dbeta * number, dgamma * inverse_std * number
+    halve(mail, together, _normalise_and_product, m, middle, (z, columns, g, gemm, w, dx))
     if dw.size:
-        describe(mail, gemm, x.T, g, dw)
-        _do(mail, together, jobs[2])
+        halve(mail, together, multiply_rows, len(dw), len(dw) // 2, (gemm, x.T, g, dw))
     return True
-
-
-def _room(n: int) -> tuple[Array, Array]:
-    """For sums and columns; made by the caller, for Numba frees its own arrays after the last time it sees them used."""
-    return np.empty((2, 3, n)), np.empty((4, n), np.float32)
 
 
 def block_pays(x: Array, w: Array) -> bool:
@@ -194,15 +138,12 @@ def dense_block(
     nothing = mean[:0]
     norm = tuple(map(np.ascontiguousarray, (nothing if b is None else b, gamma, beta)))
     statistics = mean, inverse_std, *(averages or (nothing, nothing))
-    scalars = eps, momentum, alpha or 0.0, alpha is None, limit, 1 / keep if limit else 1.0
-    x, w, room = np.ascontiguousarray(x), np.ascontiguousarray(w), _room(shape[1])
-    gemm, jobs = FUNCTIONS[x.dtype], (_product_and_sums.address, _activate.address)
+    factor = np.float32(1 / keep if limit else 1)
+    scalars = eps, momentum, np.float32(alpha or 0), alpha is None, limit, factor
+    x, w, gemm = np.ascontiguousarray(x), np.ascontiguousarray(w), FUNCTIONS[x.dtype]
     start = NO_DROPOUT if key is None else start_of(key)
-    partner.share(
-        lambda mail, together: _forward(
-            mail, together, gemm, jobs, x, w, norm, statistics, y, slope, z, scalars, start, room
-        )
-    )
+    arguments = gemm, x, w, norm, statistics, y, slope, z, scalars, start
+    partner.share(lambda mail, together: _forward(mail, together, *arguments))
     return y, slope, z, mean, inverse_std
 
 
@@ -230,12 +171,7 @@ def dense_block_grad(
         for place, like in zip(into, (w, gamma, gamma), strict=True)
     )
     dx = np.empty(x.shape if needed[0] else (0, 0), x.dtype)
-    gemm, jobs = (
-        FUNCTIONS[x.dtype],
-        (_slope_and_sums.address, _normalise_and_product.address, product.address),
-    )
-    room = _room(len(gamma))
     results = dx, dw if needed[1] else dw[:0], dgamma, dbeta
-    arrays = slope, x, w, z, (mean, inverse_std), gamma, g
-    partner.share(lambda mail, together: _backward(mail, together, gemm, jobs, *arrays, *results, room))
+    arguments = FUNCTIONS[x.dtype], slope, x, w, z, (mean, inverse_std), gamma, g, *results
+    partner.share(lambda mail, together: _backward(mail, together, *arguments))
     return dx if needed[0] else None, dw if needed[1] else None, dgamma, dbeta

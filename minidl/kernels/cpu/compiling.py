@@ -10,7 +10,6 @@ import sys
 import threading
 import weakref
 import zlib
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +24,6 @@ from ...files import write_atomically
 FREEDOMS = {"contract", "nsz", "arcp"}
 jit: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FREEDOMS)
 inlined: Any = numba.njit(inline="always", error_model="numpy", fastmath=FREEDOMS)  # part of what calls it
-
-
-class Job:
-    """A kernel that is called by its address, with (address of what it works on, first row, row to stop before).
-
-    Compiled when its address is asked for the first time.
-    """
-
-    def __init__(self, function: Any):
-        self._function, self.__doc__ = function, function.__doc__
-
-    @cached_property
-    def address(self) -> int:
-        return self._compiled.address
-
-    @cached_property
-    def _compiled(self) -> Any:
-        signature = numba.void(*[numba.intp] * 3)
-        return numba.cfunc(signature, cache=True, error_model="numpy", fastmath=FREEDOMS)(self._function)
 
 
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.extending import intrinsic
 
 from ...backend import Array
@@ -38,7 +38,6 @@ from .matrix_unit import (
     load,
     repeated,
 )
-from .partner import singles
 
 SIGNS = 0x808080  # of three digits
 # Of a float32: all but the sign; the bits of infinity; what makes a mantissa overflow that has no three digits.
@@ -46,6 +45,20 @@ MAGNITUDE, INFINITE, ABOVE = 0x7FFFFFFF, 0x7F800000, 0x10101
 # Bits of a mantissa. Of an exponent as it is in the bits: a number below 2**(exponent - 126) times
 # 2**(TWOS - exponent) has 23 bits, and from SMALLEST on float32 has that power of two.
 MANTISSA, TWOS, SMALLEST = 23, 127 + 22, 22
+
+
+@intrinsic
+def _pointer(context, address):
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(types.intp), generate
+
+
+@jit
+def singles(address, shape):
+    """The float32 numbers there."""
+    return carray(_pointer(address), shape)
 
 
 def _pack(across: bool, turned: bool) -> Any:

@@ -6,18 +6,14 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ...backend import Array
 from .. import reference, threads
 from ..threads import split_arrays
 from . import partner
-from .compiling import SINGLE, Job, jit, ready
-from .partner import ARGUMENTS, FUNCTION, MIDDLE, ROWS, doubles, halve, mail_at, singles
+from .compiling import jit, ready
+from .partner import halve
 
 FEWEST = 10_000  # numbers worth halving with the partner
-# Where the mail says what Adam works on: addresses, and nine rates.
-P, G, MEAN, SQUARE, RATES = range(ARGUMENTS, ARGUMENTS + 5)
 
 
 @jit
@@ -31,32 +27,15 @@ def _adam(p, g, mean, square, shrink, decay, beta1, rest1, beta2, rest2, rate, r
         p[j] = old - rate * m / (math.sqrt(s) * root + eps)
 
 
-@Job
-def _adam_part(place, start, stop):
-    mail, rates = mail_at(place), doubles(place + 8 * RATES, 9)
-    one = np.float32
-    _adam(
-        singles(mail[P] + 4 * start, stop - start),
-        singles(mail[G] + 4 * start, stop - start),
-        singles(mail[MEAN] + 4 * start, stop - start),
-        singles(mail[SQUARE] + 4 * start, stop - start),
-        one(rates[0]), one(rates[1]), one(rates[2]), one(rates[3]), one(rates[4]),
-        one(rates[5]), one(rates[6]), one(rates[7]), one(rates[8]),
-    )  # fmt: skip
+@jit
+def _adam_part(p, g, mean, square, rates, start, stop):
+    _adam(p[start:stop], g[start:stop], mean[start:stop], square[start:stop], *rates)
 
 
 @jit
-def _adam_in_halves(mail, together, job, p, g, mean, square, rates):
-    mail[FUNCTION], mail[ROWS], mail[MIDDLE] = job, p.size, p.size // 2
-    mail[P], mail[G], mail[MEAN], mail[SQUARE] = (
-        p.ctypes.data,
-        g.ctypes.data,
-        mean.ctypes.data,
-        square.ctypes.data,
-    )
-    for j, rate in enumerate(rates):
-        mail.view(np.float64)[RATES + j] = rate
-    halve(mail, together)
+def _adam_in_halves(mail, together, *arguments):
+    count = len(arguments[0])
+    halve(mail, together, _adam_part, count, count // 2, arguments)
     return True
 
 
@@ -115,8 +94,6 @@ def adam_step(
         return
     numbers = _numbers(p.dtype.type, lr, beta1, beta2, eps, step, decay, decoupled)
     arrays = p, g, mean, square
-    if FEWEST <= p.size < 2 * threads.GRAIN and p.dtype == SINGLE:
-        job = _adam_part.address
-        if partner.share(lambda *mail: _adam_in_halves(*mail, job, *arrays, numbers), wake=False):
-            return
-    split_arrays(lambda *arrays: _adam(*arrays, *numbers), arrays, 1.0 * p.size)
+    small = FEWEST <= p.size < 2 * threads.GRAIN
+    if not small or not partner.share(lambda *mail: _adam_in_halves(*mail, *arrays, numbers), wake=False):
+        split_arrays(lambda *arrays: _adam(*arrays, *numbers), arrays, 1.0 * p.size)

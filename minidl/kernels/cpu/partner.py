@@ -2,9 +2,9 @@
 
 A sleeping thread takes 30 to 50 microseconds to start, as long as it would save. The partner therefore waits by spinning,
 for a moment after each job, so that it is there for the next one of a small network's step; when other work is
-shared, it makes room at once. A job is a compiled function and what it works on, both told by their addresses in the
-mail, so the partner does without the interpreter. Work is halved in any case, and a half that the partner has not
-begun is done here, so the result does not depend on who was in time (docs/adr/0015).
+shared, it makes room at once. A job is a compiled function and a tuple that it works on, both told by their addresses
+in the mail, so the partner does without the interpreter. Work is halved in any case, and a half that the partner has
+not begun is done here, so the result does not depend on who was in time (docs/adr/0015).
 """
 
 # mypy: disable-error-code="no-untyped-def,call-arg"
@@ -17,20 +17,21 @@ from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ...backend import Array
 from .. import threads
-from .compiling import jit
+from .compiling import inlined, jit
 
 PATIENCE = 1_000_000  # looks into the mail before the partner goes to sleep: half a millisecond
 FREE, POSTED, TAKEN, DONE = range(4)  # states of the mail's job, in its first number
-# Where the mail says what to do, on another line of the cache than its state: the function's address, how many rows
-# there are, and which one the partner begins with. Arguments follow; floats are seen through `view`.
-FUNCTION, ROWS, MIDDLE, ARGUMENTS = range(8, 12)
-SIZE = 48
+# Where the mail says what to do, on another line of the cache than its state: the addresses of the function and of the
+# tuple, which row the partner begins with, and how many there are.
+FUNCTION, ARGUMENTS, MIDDLE, ROWS, SIZE = range(8, 13)
 LONG = ir.IntType(64)
+JOB = ir.FunctionType(ir.VoidType(), [LONG] * 3)  # where its arguments are, first row, row to stop before
 
 
 @intrinsic
@@ -69,58 +70,77 @@ def _change(context, address, old, new):
 
 
 @intrinsic
-def _call(context, function, mail, start, stop):
+def _call(context, function, arguments, start, stop):
     """Call the job at this address."""
 
-    def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.VoidType(), [LONG] * 3)
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+    def generate(context, builder, signature, values):
+        builder.call(builder.inttoptr(values[0], JOB.as_pointer()), values[1:])
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 4), generate
 
 
-def _pointer_to(kind):
-    @intrinsic
-    def pointer(context, address):
-        def generate(context, builder, signature, arguments):
-            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+@intrinsic
+def _job(context, body, arguments):
+    """The address of a job that calls ``body(*arguments, start, stop)``, for arguments at an address of this type."""
+    inner = body.get_call_type(context, (*arguments.types, types.intp, types.intp), {})
 
-        return types.CPointer(kind)(types.intp), generate
+    def generate(context, builder, signature, values):
+        name = f"{builder.function.name}.{body.dispatcher.py_func.__name__}"
+        function = ir.Function(builder.module, JOB, builder.module.get_unique_name(name))
+        function.linkage = "internal"
+        inside = ir.IRBuilder(function.append_basic_block())
+        place, start, stop = function.args
+        kind = context.get_value_type(arguments).as_pointer()
+        parts = cgutils.unpack_tuple(inside, inside.load(inside.inttoptr(place, kind)), len(arguments))
+        compiled = body.dispatcher.get_compile_result(inner)
+        context.active_code_library.add_linking_library(compiled.library)
+        context.call_internal_no_propagate(inside, compiled.fndesc, inner, [*parts, start, stop])
+        inside.ret_void()
+        return builder.ptrtoint(function, LONG)
 
-    return pointer
+    return types.intp(body, arguments), generate
 
 
-_words, _singles, _doubles = map(_pointer_to, (types.int64, types.float32, types.float64))
+@intrinsic
+def _place(context, arguments):
+    """Where the tuple lies as long as the function that asks is at work."""
+
+    def generate(context, builder, signature, values):
+        return builder.ptrtoint(cgutils.alloca_once_value(builder, values[0]), LONG)
+
+    return types.intp(arguments), generate
+
+
+@intrinsic
+def _keep(context, arguments):
+    """Numba frees an array after the last time it sees it used: let that be here."""
+    return types.void(arguments), lambda context, builder, signature, values: context.get_dummy_value()
+
+
+@inlined
+def halve(mail, together, body, rows, middle, arguments):
+    """``body(*arguments, start, stop)`` for rows up to `middle`, and for those from there on by whoever is first."""
+    mail[FUNCTION], mail[ARGUMENTS], mail[MIDDLE], mail[ROWS] = (
+        _job(body, arguments),
+        _place(arguments),
+        middle,
+        rows,
+    )
+    _do_both(mail, together)
+    _keep(arguments)
 
 
 @jit
-def mail_at(address):
-    """The mail that a job was called with."""
-    return carray(_words(address), SIZE)
-
-
-@jit
-def singles(address, shape):
-    """The float32 numbers there."""
-    return carray(_singles(address), shape)
-
-
-@jit
-def doubles(address, shape):
-    """The float64 numbers there."""
-    return carray(_doubles(address), shape)
-
-
-@jit
-def halve(mail, together):
+def _do_both(mail, together):
     """Do the job in the mail, the lower half by whoever is first."""
-    state, function, rows, middle = mail.ctypes.data, mail[FUNCTION], mail[ROWS], mail[MIDDLE]
+    state, function, arguments = mail.ctypes.data, mail[FUNCTION], mail[ARGUMENTS]
+    middle, rows = mail[MIDDLE], mail[ROWS]
     if together:
         _put(state, POSTED)
-    _call(function, state, 0, middle)
+    _call(function, arguments, 0, middle)
     if not together or _change(state, POSTED, FREE):
-        _call(function, state, middle, rows)
+        _call(function, arguments, middle, rows)
         return
     while _look(state) != DONE:
         pass
@@ -134,7 +154,7 @@ def _serve(mail, shared, patience):
     while left and _look(shared.ctypes.data) == before:
         left -= 1
         if _look(state) == POSTED and _change(state, POSTED, TAKEN):
-            _call(mail[FUNCTION], state, mail[MIDDLE], mail[ROWS])
+            _call(mail[FUNCTION], mail[ARGUMENTS], mail[MIDDLE], mail[ROWS])
             _put(state, DONE)
             left = patience
 

@@ -25,10 +25,9 @@ from ...backend import Array
 from ..threads import split
 from . import matrix_unit
 from .compiling import SINGLE, jit, scratch
-from .digits import INFINITE, digits_of, lay_out, lay_out_whole
+from .digits import INFINITE, digits_of, lay_out, lay_out_whole, singles
 from .elementwise import add_and_activate
 from .matrix_unit import CHUNK, CONFIGURATION, DEPTH, LEVELS, SIDE, SUMS, configure, deliver, release, tile
-from .partner import singles
 
 USED = matrix_unit.PERMITTED and os.environ.get("MINIDL_MATRIX_UNIT") != "0"
 BLOCK = 256  # lines of the larger factor that are laid out at once, of
