@@ -59,6 +59,7 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
     features, head = numbers(2048, 4096), numbers(4096, 10)
     digits, hidden = numbers(128, 784), numbers(784, 100)
     units = numbers(100, 100), None, numbers(100), numbers(100)
+    affine = numbers(100, 100) / 10, numbers(100), numbers(100), 1.0
     block = reference.dense_block(small, *units, 1e-5, None, 0.1, 1.0, 0.9, key)
     kept = (block[1], small, units[0], *block[2:], units[2])
     t = _in_torch(
@@ -109,7 +110,8 @@ def cases() -> dict[str, tuple[str, tuple[Any, ...], Callable[[], Any] | None]]:
         "leaky_relu": ("leaky_relu", (image, 0.01), t and (lambda: f.leaky_relu(t.image))),
         "leaky_relu_grad": ("leaky_relu_grad", (image.copy(), image, 0.0, True), None),
         "bias_activation_grad": ("bias_activation_grad", (rows.copy(), rows, 0.0, None, True), None),
-        "dense, affine, elu": ("dense_affine", (small, numbers(100, 100), numbers(100), numbers(100), 1.0), None),
+        "dense, affine, elu": ("dense_affine", (small, [affine]), None),
+        "five of them": ("dense_affine", (small, 5 * [affine]), None),
         "dense, batch norm, elu, dropout": ("dense_block", (small, *units, 1e-5, None, 0.1, 1.0, 0.9, key), None),
         "their gradients": ("dense_block_grad", (small, *kept), None),
         "elu": ("elu", (small, 1.0), t and (lambda: f.elu(t.small))),

@@ -7,6 +7,8 @@ out. Large work on NumPy's arrays is shared among threads, row by row or image b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..backend import Array, array_module
@@ -41,6 +43,8 @@ from .windows import (  # noqa: F401 - part of the specification
     max_pool,
     max_pool_grad,
 )
+
+Affine = tuple[Array, Array | None, Array | None, float | None]  # a layer of `dense_affine`
 
 
 def total(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
@@ -108,12 +112,19 @@ def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
     return y
 
 
-def dense_affine(x: Array, w: Array, scale: Array, shift: Array, alpha: float | None) -> Array:
-    """(x @ w) * scale + shift, with scale and shift (O,), and `elu` unless alpha is None."""
-    y = matmul(x, w)
-    y *= scale
-    y += shift
-    return y if alpha is None else elu(y, alpha)
+def dense_affine(x: Array, layers: Sequence[Affine]) -> Array:
+    """x = x @ w * scale + shift, and `elu` unless alpha is None, for each (w, scale, shift, alpha); x is (N, I).
+
+    Scale and shift are (O,), or None where there is none.
+    """
+    for w, scale, shift, alpha in layers:
+        x = matmul(x, w)
+        if scale is not None:
+            x *= scale
+        if shift is not None:
+            x += shift
+        x = x if alpha is None else elu(x, alpha)
+    return x
 
 
 def bias_activation_grad(

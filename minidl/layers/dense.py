@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import kernels, ops
@@ -11,7 +11,7 @@ from ..backend import array_module
 from ..checks import positive_integer
 from ..init import Initializer, fans, get
 from ..ops.block import DenseBlock
-from ..ops.linear import NormalisedDense
+from ..ops.linear import DenseLayers, Normalised
 from ..shapes import ShapeError
 from .activation import ELU, split_activation
 from .base import Layer, Parameter
@@ -74,14 +74,14 @@ class Dense(Layer):
         norm: BatchNorm | None = None,
         elu: ELU | None = None,
         dropout: Dropout | None = None,
+        then: Sequence[tuple[Dense, dict[str, Any]]] = (),
     ) -> Tensor:
         """With `norm`, and the others, what those layers make of the result: see `can_normalise`."""
         if norm is not None and not norm.is_affine():
             return self._block(x, norm, elu, dropout)
         if norm is not None:
-            given = norm.running_mean, norm.running_var, norm.eps, None if elu is None else elu.alpha
-            bias = () if self.bias is None else (self.bias,)
-            return NormalisedDense(*given)(x, self.weight, norm.gamma, norm.beta, *bias)
+            layers = [self._normalised(norm, elu), *[layer._normalised(**options) for layer, options in then]]
+            return DenseLayers(layers)(x, self.weight, *[layer.weight for layer, _ in then])
         y = ops.dense(x, self.weight, self.bias, self._fused)
         return self._activate(y) if self._activate else y
 
@@ -97,6 +97,15 @@ class Dense(Layer):
         bias = () if self.bias is None else (self.bias,)
         block = DenseBlock(norm.eps, norm.momentum, norm.averages(), *after)
         return block(x, self.weight, norm.gamma, norm.beta, *bias)
+
+    def _normalised(self, norm: BatchNorm | None = None, elu: ELU | None = None) -> Normalised:
+        given = (
+            None
+            if norm is None
+            else (norm.gamma.data, norm.beta.data, norm.running_mean, norm.running_var, norm.eps)
+        )
+        bias = None if self.bias is None else self.bias.data
+        return Normalised(bias, given, None if elu is None else elu.alpha)
 
     def can_normalise(self) -> bool:
         """Whether batch normalisation, ELU and dropout after it can be done in the same pass."""

@@ -33,7 +33,7 @@ def steps(layers: list[Layer]) -> list[Step]:
             plan.append((layer, {}))
         else:
             plan[-1] = plan[-1][0], plan[-1][1] | {option: layer}
-    return plan
+    return plan if recorded else joined(plan)
 
 
 def _option(layer: Layer, before: Layer, options: dict[str, Any], recorded: bool) -> str | None:
@@ -48,7 +48,12 @@ def _option(layer: Layer, before: Layer, options: dict[str, Any], recorded: bool
     if type(layer) is MaxPool2D and type(before) is Conv2D and not options and before.can_pool():
         return "max_pool"
     if type(before) is Dense:
-        if type(layer) is BatchNorm and not options and before.can_normalise():
+        if (
+            type(layer) is BatchNorm
+            and not options
+            and before.can_normalise()
+            and layer.channels() == before.units
+        ):
             return "norm" if (layer.looks_at_batch() if recorded else layer.is_affine()) else None
         if type(layer) is ELU and list(options) == ["norm"]:
             return "elu"
@@ -57,11 +62,37 @@ def _option(layer: Layer, before: Layer, options: dict[str, Any], recorded: bool
     return None
 
 
+def joined(plan: list[Step]) -> list[Step]:
+    """`plan` with dense layers joined to one before them that is followed by batch norm; for inference.
+
+    Dropout that does nothing is left out.
+    """
+    result: list[Step] = []
+    for layer, options in plan:
+        if type(layer) is Dropout and layer._watch is None and layer._built and not layer.training:
+            continue
+        first, before = result[-1] if result else (layer, {})
+        if type(layer) is Dense and "norm" in before and _continues(layer, first, before):
+            before.setdefault("then", []).append((layer, options))
+        else:
+            result.append((layer, options))
+    return result
+
+
+def _continues(layer: Dense, first: Layer, options: dict[str, Any]) -> bool:
+    """Whether a dense layer without an activation takes what the last of others makes."""
+    last: Any = options["then"][-1][0] if "then" in options else first
+    fits = layer.can_normalise() and len(layer.weight.data) == last.units
+    return fits and layer._watch is None and layer._dtype == first._dtype
+
+
 def pooled_early(layers: list[Layer]) -> list[Layer]:
     """`layers` with max pooling moved ahead of ReLU and batch norm.
 
     A backward pass could give the gradient to another one of two numbers that became equal, so this is for inference.
     """
+    if not any(_is_free_pool(layer) for layer in layers):
+        return layers
     order: list[Layer] = []
     for layer in layers:
         place = len(order)

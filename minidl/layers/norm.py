@@ -49,6 +49,10 @@ class BatchNorm(Layer):
         self.running_mean = xp.zeros(channels, dtype=self._build_dtype)
         self.running_var = xp.ones(channels, dtype=self._build_dtype)
 
+    def channels(self) -> int:
+        """How many it was built for."""
+        return len(self.gamma.data)
+
     def is_affine(self) -> bool:
         """Whether it does to each channel what given numbers say, in this computer's own memory."""
         return self._built and not self.looks_at_batch() and isinstance(self.gamma.data, np.ndarray)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ..autograd import Function, Tensor
 from ..backend import Array
@@ -61,20 +62,37 @@ class Dense(Function):
         return (dx, dw, db) if self.has_bias else (dx, dw)
 
 
-class NormalisedDense(Function):
-    """y = f(gamma (x @ w + b - mean) / sqrt(var + eps) + beta), f nothing or ELU, with given mean and variance
+class DenseLayers(Function):
+    """y = f(gamma (x @ w + b - mean) / sqrt(var + eps) + beta), f nothing or ELU, for one layer after the other
 
-    `dense`, `batch_norm` and `elu` in one pass, for inference.
+    `dense`, `batch_norm` with given mean and variance and `elu` in one pass, for inference. Inputs are x and each w.
     """
 
-    def __init__(self, mean: Array, var: Array, eps: float, alpha: float | None):
-        self.mean, self.var, self.eps, self.alpha = mean, var, eps, alpha
+    def __init__(self, layers: Sequence[Normalised]):
+        self.layers = layers
 
-    def forward(self, x: Array, w: Array, gamma: Array, beta: Array, b: Array | None = None) -> Array:
-        bind("dense", x=("N I", x), weight=("I O", w), bias=("O", b))
-        scale = gamma / self.xp.sqrt(self.var + self.eps)
-        shift = beta + scale * (-self.mean if b is None else b - self.mean)
-        return self.kernels.dense_affine(x, w, scale, shift, self.alpha)
+    def forward(self, x: Array, *weights: Array) -> Array:
+        bind("dense", x=("N I", x), weight=("I O", weights[0]))
+        affine = [
+            (w, *layer.affine(self.xp), layer.alpha) for w, layer in zip(weights, self.layers, strict=True)
+        ]
+        return self.kernels.dense_affine(x, affine)
+
+
+class Normalised(NamedTuple):
+    """What follows the product in a layer of `DenseLayers`; `norm` is (gamma, beta, mean, var, eps)."""
+
+    bias: Array | None
+    norm: tuple[Array, Array, Array, Array, float] | None
+    alpha: float | None
+
+    def affine(self, xp: Any) -> tuple[Array | None, Array | None]:
+        """(scale, shift), which is the same."""
+        if self.norm is None:
+            return None, self.bias
+        gamma, beta, mean, var, eps = self.norm
+        scale = gamma / xp.sqrt(var + eps)
+        return scale, beta + scale * (-mean if self.bias is None else self.bias - mean)
 
 
 def matmul(a: Any, b: Any) -> Tensor:

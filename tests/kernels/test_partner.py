@@ -121,17 +121,17 @@ def test_the_partner_computes_the_lower_half(fresh):
 
 @pytest.mark.parametrize("alpha", [None, 0.0, 0.5, 1.0])
 @pytest.mark.parametrize("state", STATES)
-def test_what_follows_a_product(state, alpha, fresh):
-    """Each half is scaled, shifted and activated by who made it; the next product is a plain one again."""
-    plain, out = A @ B, np.empty((128, 90), np.float32)
+def test_layers_one_after_the_other(state, alpha, fresh):
+    """Each half goes through all of them; the next product is a plain one again."""
+    plain, last = A @ B, np.random.default_rng(4).normal(size=(90, 120)).astype(np.float32)
     expected = plain * SCALE + SHIFT
     if alpha is not None:
         expected = np.where(expected > 0, expected, alpha * np.expm1(np.minimum(expected, 0)))
+    expected = expected @ last
     state(fresh)
     for _ in range(20):
-        out[:] = np.nan
-        assert halves.multiply(A, B, out, (SCALE, SHIFT, alpha))
-        compare(out, expected, 1e-4)
+        got = kernels.of(np).dense_affine(A, [(B, SCALE, SHIFT, alpha), (last, None, None, None)])
+        compare(got, expected, 1e-4)
     compare(product(A, B), plain, 1e-4)
 
 

@@ -326,26 +326,82 @@ def dense_chain(*layers, dtype="float32"):
 NORMALISED = [
     (lambda: [Dense(7), BatchNorm()], 1),
     (lambda: [Dense(7, use_bias=False), BatchNorm(eps=0.1), ELU(0.5)], 1),
-    (lambda: [Dense(70), BatchNorm(), ELU(), Dense(90), BatchNorm(), ELU(0.0), Dense(3)], 2),
     (lambda: [Dense(7), BatchNorm(), BatchNorm(), ELU()], 1),
     (lambda: [Dense(7), BatchNorm(), ELU(), ELU()], 1),
     (lambda: [Dense(7), BatchNorm(), ReLU()], 1),
+    (lambda: [Dense(70), BatchNorm(), ELU(), Dense(90), BatchNorm(), ELU(0.0), Dense(3)], 1),
+    (lambda: [Dense(70), BatchNorm(), Dense(90), ELU(), Dense(80), BatchNorm(), Dense(1), Dense(2)], 2),
+    (lambda: [Dense(70), BatchNorm(), Dropout(0.5), Dense(90, use_bias=False), Dropout(0.5), Dense(3)], 1),
+    (lambda: [Dense(70), BatchNorm(), Dense(90, activation="relu"), Dense(80), BatchNorm(), OwnDense(3)], 2),
+    (lambda: [Dense(300), BatchNorm(), ELU(), Dense(300), BatchNorm(), Dense(3)], 1),
 ]
 
 
+@pytest.mark.parametrize("rows", [1, 50, 2000])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("layers", "together"), NORMALISED)
-def test_batch_norm_with_a_dense_layer(layers, together, dtype, applied):
+def test_batch_norm_with_a_dense_layer(layers, together, dtype, rows, applied):
     made = dense_chain(*layers(), dtype=dtype)
-    x = np.random.default_rng(1).normal(size=(50, 20)).astype(dtype)
+    x = np.random.default_rng(1).normal(size=(rows, 20)).astype(dtype)
     applied.clear()
     with dl.no_grad():
         got = made(x).data
-        assert applied.count("NormalisedDense") == together
+        assert applied.count("DenseLayers") == together
         expected = OneByOne(made)(x).data
     assert got.dtype == expected.dtype
     limit = 1e-5 if dtype == "float32" else 1e-12
-    np.testing.assert_allclose(got, expected, rtol=limit, atol=limit)
+    np.testing.assert_allclose(got, expected, rtol=limit, atol=limit * abs(expected).max())
+
+
+def test_a_whole_network_is_one_operation(applied):
+    made = dense_chain(
+        Dense(70), BatchNorm(), ELU(), Dropout(0.1), Dense(90), BatchNorm(), Dropout(0.1), Dense(3)
+    )
+    applied.clear()
+    with dl.no_grad():
+        made(np.ones((50, 20), np.float32))
+    assert applied == ["DenseLayers"]
+
+
+def test_dropout_that_drops_is_not_left_out(applied):
+    made = dense_chain(Dense(70), BatchNorm(), Dropout(0.5), Dense(90))
+    made[2].train()
+    applied.clear()
+    with dl.no_grad():
+        made(np.ones((50, 20), np.float32))
+    assert applied == ["DenseLayers", "Dropout", "Dense"]
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_who_watches_in_a_chain_sees_every_call(place):
+    made, seen = dense_chain(Dense(70), BatchNorm(), Dropout(0.5), Dense(90), Dense(3)), []
+    made[place]._watch = lambda layer, y: seen.append(y.data)
+    x = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
+    with dl.no_grad():
+        made(x)
+        expected = dl.Tensor(x)
+        for layer in made.layers[: place + 1]:
+            expected = layer.forward(expected)
+    np.testing.assert_allclose(seen[0], expected.data, rtol=1e-4, atol=1e-3)
+
+
+def test_layers_of_another_precision_are_not_joined(applied):
+    made = dense_chain(Dense(70), BatchNorm(), Dense(90), BatchNorm())
+    made[2:].to(dtype="float64")
+    with dl.no_grad():
+        assert made(np.ones((50, 20), np.float32)).dtype == np.float64
+    assert applied.count("DenseLayers") == 2
+
+
+@pytest.mark.parametrize(("place", "own"), [(1, BatchNorm()), (2, Dense(5)), (3, BatchNorm())])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_that_does_not_fit_is_named(place, own, training):
+    made = dense_chain(Dense(70), BatchNorm(), Dense(90), BatchNorm()).train(training)
+    own.train(training)(np.ones((5, 60), np.float32))
+    own.name, made.layers[place] = "the new one", own
+    with dl.no_grad(), pytest.raises(ShapeError) as error:
+        made(np.ones((50, 20), np.float32))
+    assert "the new one" in error.value.__notes__[0]
 
 
 def with_graph(made, x):
@@ -371,7 +427,7 @@ def watched(made, x):
 @pytest.mark.parametrize("way", [with_graph, in_training, of_the_batch, watched])
 def test_batch_norm_is_left_alone(way, applied):
     way(dense_chain(Dense(7), BatchNorm(), ELU()), np.ones((50, 20), np.float32))
-    assert "NormalisedDense" not in applied
+    assert "DenseLayers" not in applied
 
 
 @pytest.mark.parametrize(
@@ -389,7 +445,7 @@ def test_dense_layers_that_are_left_alone(layers, applied):
     made, x = dense_chain(*layers()), np.ones((50, 20), np.float32)
     with dl.no_grad():
         made(x)
-    assert "NormalisedDense" not in applied
+    assert "DenseLayers" not in applied
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

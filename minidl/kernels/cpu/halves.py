@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ...backend import Array
+from ..reference import Affine
 from . import partner
 from .blas import FUNCTIONS, PLAIN, double_gemm, order_of, single_gemm
-from .compiling import jit
+from .compiling import SINGLE, jit
+from .digits import singles
 from .elementwise import affine_rows
 from .partner import halve
 
@@ -36,13 +40,6 @@ def multiply_rows(gemm, a, b, c, start, stop):
 
 
 @jit
-def _affine_product(gemm, a, b, c, scale, shift, alpha, linear, start, stop):
-    """And `affine_rows`, while they are in the nearest cache."""
-    multiply_rows(gemm, a, b, c, start, stop)
-    affine_rows(c[start:stop], scale, shift, alpha, linear)
-
-
-@jit
 def _multiply(mail, together, gemm, a, b, c):
     if not in_order(a, b, c):
         return False
@@ -50,26 +47,59 @@ def _multiply(mail, together, gemm, a, b, c):
     return True
 
 
-@jit
-def _multiply_affine(mail, together, gemm, a, b, c, scale, shift, alpha, linear):
-    if not in_order(a, b, c):
-        return False
-    arguments = gemm, a, b, c, scale, shift, alpha, linear
-    halve(mail, together, _affine_product, len(c), len(c) // 2, arguments)
-    return True
-
-
-def multiply(a: Array, b: Array, out: Array, affine: tuple[Array, Array, float | None] | None = None) -> bool:
-    """Write a (M, K) times b (K, N), of one dtype, to `out`; False if this is not for two.
-
-    With `affine`, scale and shift (N,) of float32 and ELU's alpha or None, out = elu(a b * scale + shift) in one piece;
-    `out` has no gaps then.
-    """
+def multiply(a: Array, b: Array, out: Array) -> bool:
+    """Write a (M, K) times b (K, N), of one dtype, to `out`; False if this is not for two."""
     gemm = FUNCTIONS.get(a.dtype)
     if gemm is None or out.dtype != a.dtype or len(a) < FEWEST_ROWS:
         return False
-    if affine is None:
-        return partner.share(lambda mail, together: _multiply(mail, together, gemm, a, b, out))
-    scale, shift, alpha = affine
-    rest = scale, shift, np.float32(alpha or 0), alpha is None
-    return partner.share(lambda mail, together: _multiply_affine(mail, together, gemm, a, b, out, *rest))
+    return partner.share(lambda mail, together: _multiply(mail, together, gemm, a, b, out))
+
+
+# Layers one after the other: each half of the rows goes through all of them. What is known of each: numbers of a row
+# before and after it, whether it is linear, addresses of its matrix, its scale and its shift.
+
+
+@jit
+def _describe(layer, w, scale, shift, linear):
+    layer[0], layer[1], layer[2] = w.shape[0], w.shape[1], linear
+    layer[3], layer[4], layer[5] = w.ctypes.data, scale.ctypes.data, shift.ctypes.data
+
+
+@jit
+def _rows_through(gemm, x, layers, alphas, rooms, y, start, stop):
+    """Rows of y, of those of x; what is between two layers stays in the nearest cache."""
+    rows, room, before = stop - start, rooms[min(start, 1)], x[start:].ctypes.data
+    for i in range(len(layers)):
+        k, n, linear, w, scale, shift = layers[i]
+        after = y[start:].ctypes.data if i + 1 == len(layers) else room[i % 2].ctypes.data
+        single_gemm(gemm, PLAIN, PLAIN, rows, n, k, before, k, w, n, 0, after, n)
+        results = singles(after, (rows, n))
+        affine_rows(results, singles(scale, n), singles(shift, n), alphas[i], linear != 0)
+        before = after
+
+
+@jit
+def _through(mail, together, gemm, x, layers, alphas, y):
+    m, middle = len(x), len(x) // 2
+    rooms = np.empty((2, 2, (m - middle) * layers[:, 1].max()), x.dtype)
+    halve(mail, together, _rows_through, m, middle, (gemm, x, layers, alphas, rooms, y))
+    return True
+
+
+def through(x: Array, layers: Sequence[Affine]) -> Array:
+    """`reference.dense_affine` of float32 by two threads, if the first has `FEWEST_ROWS` or more."""
+    table, alphas, kept = np.empty((len(layers), 6), np.int64), np.zeros(len(layers), SINGLE), []
+    for i, (w, scale, shift, alpha) in enumerate(layers):
+        n = w.shape[1]
+        arrays = [
+            np.ascontiguousarray(w),
+            np.ones(n, SINGLE) if scale is None else np.ascontiguousarray(scale),
+            np.zeros(n, SINGLE) if shift is None else np.ascontiguousarray(shift),
+        ]
+        _describe(table[i], *arrays, alpha is None)
+        alphas[i] = alpha or 0
+        kept.append(arrays)  # the table has their addresses only
+    x, y = np.ascontiguousarray(x), np.empty((len(x), n), SINGLE)
+    gemm = FUNCTIONS[SINGLE]
+    partner.share(lambda mail, together: _through(mail, together, gemm, x, table, alphas, y))
+    return y

@@ -11,14 +11,17 @@ around. Products too small to wake a thread for are halved with a `partner`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from ...backend import Array
 from .. import reference, threads
+from ..reference import Affine
 from ..threads import split
 from . import halves, products
+from .blas import FUNCTIONS
 from .compiling import SINGLE, delivered, folding, jit, ready
 from .elementwise import activate_rows, affine_rows, bias_activation
 from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
@@ -108,21 +111,36 @@ def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
     return y
 
 
-def dense_affine(x: Array, w: Array, scale: Array, shift: Array, alpha: float | None) -> Array:
+def dense_affine(x: Array, layers: Sequence[Affine]) -> Array:
+    m = len(x)
+    multiplications = [m * w.size for w, *_ in layers]
+    if not all(ready(x, *[a for a in layer[:3] if a is not None]) for layer in layers) or x.dtype != SINGLE:
+        return reference.dense_affine(x, layers)
+    small = (
+        m >= halves.FEWEST_ROWS
+        and sum(multiplications) > ALONE
+        and max(multiplications) < 2 * threads.GRAIN * 50
+    )
+    if small and min(multiplications) and SINGLE in FUNCTIONS:
+        return halves.through(x, layers)
+    for layer in layers:
+        x = _affine(x, *layer)
+    return x
+
+
+def _affine(x: Array, w: Array, scale: Array | None, shift: Array | None, alpha: float | None) -> Array:
+    if scale is None and alpha is None:
+        return dense(x, w, shift, None)
     (m, k), n = x.shape, w.shape[1]
-    if not ready(x, w, scale, shift) or x.dtype != SINGLE or not n:
-        return reference.dense_affine(x, w, scale, shift, alpha)
-    y, nanoseconds = np.empty((m, n), x.dtype), m * k * n / 50
-    scale, shift = np.ascontiguousarray(scale), np.ascontiguousarray(shift)
-    small = m * k * n > ALONE and nanoseconds < 2 * threads.GRAIN
-    if small and halves.multiply(x, w, y, (scale, shift, alpha)):
-        return y
+    y = np.empty((m, n), x.dtype)
+    scale = np.ones(n, x.dtype) if scale is None else np.ascontiguousarray(scale)
+    shift = np.zeros(n, x.dtype) if shift is None else np.ascontiguousarray(shift)
 
     def share(i: int, j: int) -> None:
         products.multiply(x[i:j], w, y[i:j])
         affine_rows(y[i:j], scale, shift, np.float32(alpha or 0), alpha is None)
 
-    split(share, m, nanoseconds + m * n, products=True)
+    split(share, m, m * k * n / 50 + m * n, products=True)
     return y
 
 
