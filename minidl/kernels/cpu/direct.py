@@ -12,7 +12,7 @@ windows side by side are one window, a little wider, with as many times the filt
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -100,9 +100,21 @@ def side_by_side(kw: int, out: Pair, f: int, itemsize: int) -> int:
     return max([n for n in range(1, most + 1) if ow % n == 0 and oh * ow >= n * NARROW_ROWS], default=1)
 
 
-def _parts(wider: Array, kw: int, stride: int) -> Iterator[Array]:
-    """What each pixel has of the filters (KH, KW + ..., C, pixels, F) that windows side by side share."""
-    return (wider[:, i * stride : i * stride + kw, :, i] for i in range(wider.shape[3]))
+@jit
+def _widen(w, bias, stride, wider, biases):
+    """Filters (KH, KW, C, F) and bias (F,) as those of windows side by side (KH, KW + ..., C, pixels, F), (pixels, F)."""
+    wider[:] = 0
+    for i in range(wider.shape[3]):
+        biases[i] = bias
+        wider[:, i * stride : i * stride + w.shape[1], :, i] = w
+
+
+@jit
+def _add_up(wider, stride, dw):
+    """The gradient of filters, from that of those of windows side by side."""
+    dw[:] = wider[:, : dw.shape[1], :, 0]
+    for i in range(1, wider.shape[3]):
+        dw += wider[:, i * stride : i * stride + dw.shape[1], :, i]
 
 
 def conv2d(
@@ -148,10 +160,10 @@ def _plan(
     nanoseconds = 0.01 * n * oh * ow * w.size
     bias = np.zeros(f, x.dtype) if b is None else np.ascontiguousarray(b)
     if (some := side_by_side(kw, out, f, x.itemsize)) > 1:
-        wider = np.zeros((kh, kw + (some - 1) * strides[1], c, some, f), w.dtype)
-        for part in _parts(wider, kw, strides[1]):
-            part[...] = w
-        w, bias, strides, kw = wider, np.tile(bias, some), (strides[0], some * strides[1]), wider.shape[1]
+        wider = np.empty((kh, kw + (some - 1) * strides[1], c, some, f), w.dtype)
+        biases = np.empty((some, f), w.dtype)
+        _widen(w, bias, strides[1], wider, biases)
+        w, bias, strides, kw = wider, biases.reshape(-1), (strides[0], some * strides[1]), wider.shape[1]
         ow, f = ow // some, some * f
     flat, lines = np.ascontiguousarray(w).reshape(kh, kw * c, f), x.reshape(n, h, width * c)
     number, ((top, _), (left, right)) = x.dtype.type(1 if slope is None else slope), pads
@@ -171,7 +183,7 @@ def grad_weight(dy: Array, x: Array, strides: Pair, pads: Pads, dw: Array) -> No
         wider = np.empty((kh, kw + (some - 1) * strides[1], c, some, f), dw.dtype)
         pairs = dy.reshape(n, oh, ow // some, some * f)
         grad_weight(pairs, x, (strides[0], some * strides[1]), pads, wider.reshape(*wider.shape[:3], -1))
-        np.sum(list(_parts(wider, kw, strides[1])), axis=0, out=dw)
+        _add_up(wider, strides[1], dw)
         return
     lines, ((top, _), (left, right)) = x.reshape(n, h, width * c), pads
     offsets = _offsets((kh, kw), (left + width + right) * c, c)

@@ -12,7 +12,7 @@ import numpy as np
 from ...backend import Array
 from .. import reference
 from ..threads import split, split_arrays
-from .compiling import delivered, folding, jit, ready, to_change
+from .compiling import WORTH_FOLDING, delivered, folding, jit, ready, to_change
 
 PIECE = 1024  # numbers of ELU at a time: their powers of 2 stay in the nearest cache
 LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
@@ -171,6 +171,14 @@ def _bias_activation_grad(y, g, sums, slope):
             sums[j] += part[j]
 
 
+@jit
+def _all_bias_activation_grad(y, g, db, slope):
+    sums = np.zeros(db.size)
+    _bias_activation_grad(y, g, sums, slope)
+    for j in range(db.size):
+        db[j] = sums[j]
+
+
 def activate_rows(y: Array, b: Array | None, slope: float | None) -> None:
     """`bias_activation` in this thread alone, on contiguous rows of the twins' dtypes."""
     if b is not None or slope is not None:
@@ -191,8 +199,13 @@ def bias_activation_grad(
 ) -> tuple[Array, Array]:
     if not ready(dy, y):
         return reference.bias_activation_grad(dy, y, slope, into, overwrite)
-    g, k, slope = to_change(dy, overwrite), folding(*dy.shape), y.dtype.type(slope)
-    wide_y, wide_g = (a.reshape(-1, k * dy.shape[1]) for a in (np.ascontiguousarray(y), g))
+    g, y, slope = to_change(dy, overwrite), np.ascontiguousarray(y), y.dtype.type(slope)
+    if g.size < WORTH_FOLDING:
+        db = np.empty(g.shape[1], g.dtype) if into is None else into
+        _all_bias_activation_grad(y, g, db, slope)
+        return g, db
+    k = folding(*g.shape)
+    wide_y, wide_g = (a.reshape(-1, k * g.shape[1]) for a in (y, g))
 
     def share(start: int, stop: int) -> Array:
         sums = np.zeros(wide_g.shape[1])

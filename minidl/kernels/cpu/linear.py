@@ -22,7 +22,7 @@ from ..reference import Affine
 from ..threads import split
 from . import halves, products
 from .blas import FUNCTIONS
-from .compiling import SINGLE, delivered, folding, jit, ready
+from .compiling import SINGLE, WORTH_FOLDING, delivered, folding, jit, ready
 from .elementwise import activate_rows, affine_rows, bias_activation
 from .microkernel import NARROW, NARROW_ROWS, WIDE, WIDE_ROWS, narrow_tile, wide_tile
 
@@ -47,9 +47,21 @@ def _sum_rows(x, sums):
             sums[j] += part[j]
 
 
+@jit
+def _sum_all_rows(x, sums):
+    total = np.zeros(x.shape[1])
+    _sum_rows(x, total)
+    for j in range(sums.size):
+        sums[j] = total[j]
+
+
 def sum_rows(x: Array, into: Array | None = None) -> Array:
     if not ready(x) or x.ndim != 2:
         return reference.sum_rows(x, into)
+    if x.size < WORTH_FOLDING:
+        total = np.empty(x.shape[1], x.dtype) if into is None else into
+        _sum_all_rows(np.ascontiguousarray(x), total)
+        return total
     k = folding(*x.shape)
     wide = np.ascontiguousarray(x).reshape(-1, k * x.shape[1])
 
