@@ -181,17 +181,21 @@ def _all_bias_activation_grad(y, g, db, slope):
 
 def activate_rows(y: Array, b: Array | None, slope: float | None) -> None:
     """`bias_activation` in this thread alone, on contiguous rows of the twins' dtypes."""
-    if b is not None or slope is not None:
+    if b is not None and y.size < WORTH_FOLDING:
+        add_and_activate(y, b, y.dtype.type(slope or 0), slope is None)
+    elif b is not None or slope is not None:
         bias, k = np.zeros(y.shape[1], y.dtype) if b is None else np.ascontiguousarray(b), folding(*y.shape)
         wide = y.reshape(-1, k * len(bias))
         add_and_activate(wide, np.tile(bias, k) if k > 1 else bias, y.dtype.type(slope or 0), slope is None)
 
 
 def bias_activation(y: Array, b: Array | None, slope: float | None) -> None:
-    if y.flags.c_contiguous and ready(y, y if b is None else b):
-        split(lambda i, j: activate_rows(y[i:j], b, slope), len(y), 0.5 * y.size)
-    else:
+    if not y.flags.c_contiguous or not ready(y, y if b is None else b):
         reference.bias_activation(y, b, slope)
+    elif y.size < WORTH_FOLDING:
+        activate_rows(y, b, slope)
+    else:
+        split(lambda i, j: activate_rows(y[i:j], b, slope), len(y), 0.5 * y.size)
 
 
 def bias_activation_grad(
