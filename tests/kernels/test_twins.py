@@ -540,6 +540,27 @@ def test_dense_and_what_is_affine(m, k, described, dtype):
             np.testing.assert_array_equal(a, b)
 
 
+def test_affine_layers_of_no_width():
+    x, w = numbers((50, 70), np.float32, 0), numbers((70, 90), np.float32, 1)
+    for layers in ([(w, None, None, 1.0), (w[:0].T, None, None, None)], [(w[:, :0], w[0, :0], None, 1.0)]):
+        agree("dense_affine", x, layers)
+    agree("dense_affine", x[:, :0], [(w[:0], None, w[0], None), (w.T, None, None, 0.5)])
+
+
+def test_large_affine_layers_and_small_ones(monkeypatch):
+    """Each takes the way that it would take alone."""
+    ways, through = [], halves.through
+    monkeypatch.setattr(halves, "through", lambda x, layers: ways.append(len(layers)) or through(x, layers))
+    x, wide, narrow = (
+        numbers(size, np.float32, i) for i, size in enumerate([(600, 784), (784, 100), (100, 100)])
+    )
+    layers = [(wide / 784, None, None, 0.5), (narrow, wide[0], wide[1], None), (narrow, None, None, None)]
+    agree("dense_affine", x, layers, tolerance=1e-4)
+    assert ways == [1, 1]
+    agree("dense_affine", x[:100], layers, tolerance=1e-4)
+    assert ways == [1, 1, 3]
+
+
 def test_rows_longer_than_a_piece_are_affine_too():
     x, w, scale, shift = (
         numbers(size, np.float32, i) for i, size in enumerate([(3, 2), (2, 2500), 2500, 2500])

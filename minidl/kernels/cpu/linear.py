@@ -124,20 +124,21 @@ def dense(x: Array, w: Array, b: Array | None, slope: float | None) -> Array:
 
 
 def dense_affine(x: Array, layers: Sequence[Affine]) -> Array:
-    m = len(x)
-    multiplications = [m * w.size for w, *_ in layers]
-    if not all(ready(x, *[a for a in layer[:3] if a is not None]) for layer in layers) or x.dtype != SINGLE:
+    if x.dtype != SINGLE or not all(_is_ready(x, *layer) for layer in layers):
         return reference.dense_affine(x, layers)
-    small = (
-        m >= halves.FEWEST_ROWS
-        and sum(multiplications) > ALONE
-        and max(multiplications) < 2 * threads.GRAIN * 50
-    )
-    if small and min(multiplications) and SINGLE in FUNCTIONS:
+    counts = [len(x) * w.size for w, *_ in layers]  # of multiplications
+    small = sum(counts) > ALONE and max(counts) / 50 < 2 * threads.GRAIN
+    if small and len(x) >= halves.FEWEST_ROWS and SINGLE in FUNCTIONS:
         return halves.through(x, layers)
+    if len(layers) == 1:
+        return _affine(x, *layers[0])
     for layer in layers:
-        x = _affine(x, *layer)
+        x = dense_affine(x, [layer])
     return x
+
+
+def _is_ready(x: Array, w: Array, scale: Array | None, shift: Array | None, alpha: float | None) -> bool:
+    return w.size > 0 and ready(x, w, w if scale is None else scale, w if shift is None else shift)
 
 
 def _affine(x: Array, w: Array, scale: Array | None, shift: Array | None, alpha: float | None) -> Array:
