@@ -107,6 +107,10 @@ class Dense(Layer):
         bias = None if self.bias is None else self.bias.data
         return Normalised(bias, given, None if elu is None else elu.alpha)
 
-    def can_normalise(self) -> bool:
-        """Whether batch normalisation, ELU and dropout after it can be done in the same pass."""
+    def is_plain(self) -> bool:
+        """Whether it has no activation of its own."""
         return self._built and self._fused is None and self._activate is None
+
+    def can_normalise(self, norm: BatchNorm) -> bool:
+        """Whether batch normalisation, and ELU and dropout then, can be done in the same pass."""
+        return self.is_plain() and norm.channels() == self.units and norm._dtype == self._dtype

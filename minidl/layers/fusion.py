@@ -1,7 +1,8 @@
 """What layers of a chain can do together: the same results from less work (docs/adr/0014, 0017, 0018).
 
 Max pooling with the convolution before it; ahead of what keeps order, for the largest of increasing functions of some
-numbers is the function of the largest; batch norm and ELU, and dropout in training, with the dense layer before them.
+numbers is the function of the largest; batch norm and ELU, and dropout in training, with the dense layer before them;
+in inference such layers with each other.
 """
 
 from __future__ import annotations
@@ -48,12 +49,7 @@ def _option(layer: Layer, before: Layer, options: dict[str, Any], recorded: bool
     if type(layer) is MaxPool2D and type(before) is Conv2D and not options and before.can_pool():
         return "max_pool"
     if type(before) is Dense:
-        if (
-            type(layer) is BatchNorm
-            and not options
-            and before.can_normalise()
-            and layer.channels() == before.units
-        ):
+        if type(layer) is BatchNorm and not options and before.can_normalise(layer):
             return "norm" if (layer.looks_at_batch() if recorded else layer.is_affine()) else None
         if type(layer) is ELU and list(options) == ["norm"]:
             return "elu"
@@ -82,7 +78,7 @@ def joined(plan: list[Step]) -> list[Step]:
 def _continues(layer: Dense, first: Layer, options: dict[str, Any]) -> bool:
     """Whether a dense layer without an activation takes what the last of others makes."""
     last: Any = options["then"][-1][0] if "then" in options else first
-    fits = layer.can_normalise() and len(layer.weight.data) == last.units
+    fits = layer.is_plain() and len(layer.weight.data) == last.units
     return fits and layer._watch is None and layer._dtype == first._dtype
 
 

@@ -388,9 +388,13 @@ def test_who_watches_in_a_chain_sees_every_call(place):
 def test_layers_of_another_precision_are_not_joined(applied):
     made = dense_chain(Dense(70), BatchNorm(), Dense(90), BatchNorm())
     made[2:].to(dtype="float64")
+    x = np.ones((50, 20), np.float32)
     with dl.no_grad():
-        assert made(np.ones((50, 20), np.float32)).dtype == np.float64
-    assert applied.count("DenseLayers") == 2
+        assert made(x).dtype == np.float64
+        assert applied.count("DenseLayers") == 2
+        made[:3].to(dtype="float32")
+        assert made(x).dtype == np.float64
+    assert applied.count("DenseLayers") == 3
 
 
 @pytest.mark.parametrize(("place", "own"), [(1, BatchNorm()), (2, Dense(5)), (3, BatchNorm())])
