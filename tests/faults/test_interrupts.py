@@ -61,7 +61,8 @@ def test_sigterm_finishes_the_step_and_writes_a_checkpoint(tmp_path):
     with start(tmp_path) as child:
         child.send_signal(signal.SIGTERM)
         assert child.wait(60) == 143, child.stderr.read()
-        assert child.stderr.read() == ""
+        said = child.stderr.read().splitlines()
+        assert [line for line in said if not line.startswith("minidl: compiling kernels")] == []
     progress = checkpoint.newest(tmp_path / "checkpoints").facts["progress"]
     assert progress["epoch"] * STEPS + progress["step"] >= 3  # though one was due every 1000 steps
 

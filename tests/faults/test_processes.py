@@ -103,6 +103,7 @@ def test_f35_training_after_a_fork():
 SPAWNED = """
 import pickle, sys
 import minidl as dl
+dl.kernels.use(sys.argv[1])  # other kernels round differently
 model, optimizer, x, y = pickle.load(sys.stdin.buffer)
 optimizer.zero_grad()
 dl.ops.cross_entropy(model(x), y).backward()
@@ -112,7 +113,7 @@ sys.stdout.buffer.write(pickle.dumps((model.state_dict(), dl.predict(model, x)))
 
 
 @pytest.mark.scenario("F35")
-def test_f35_a_model_and_its_optimiser_in_a_fresh_process():
+def test_f35_a_model_and_its_optimiser_in_a_fresh_process(request):
     model = make(4)
     optimizer = dl.optim.Adam(model)
     dl.fit(model, X, Y, epochs=1, batch_size=16, optimizer=optimizer, verbose=0)
@@ -120,9 +121,9 @@ def test_f35_a_model_and_its_optimiser_in_a_fresh_process():
         layer.eval()
     sent = pickle.dumps((model, optimizer, X, Y))
     before = model.state_dict()
-    done = subprocess.run(
-        [sys.executable, "-c", SPAWNED], input=sent, capture_output=True, check=True, cwd=Path(dl.__file__).parents[1]
-    )  # fmt: skip
+    command = [sys.executable, "-c", SPAWNED, request.config.getoption("--kernels")]
+    folder = Path(dl.__file__).parents[1]
+    done = subprocess.run(command, input=sent, capture_output=True, check=True, cwd=folder)
     state, outputs = pickle.loads(done.stdout)
     assert_equal(model.state_dict(), before)  # nothing is shared
     optimizer.zero_grad()
