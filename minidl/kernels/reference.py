@@ -1,8 +1,8 @@
 """Every kernel in the plainest array code: the specification that faster twins are tested against.
 
 Arrays in, arrays out; NumPy or CuPy. Convolution, pooling and batch normalisation have files of their own,
-`convolution`, `windows` and `normalising`. Where gradients take `overwrite`, the memory of the one that comes in may be used for the one that goes
-out. Large work on NumPy's arrays is shared among threads, row by row or image by image.
+`convolution`, `windows` and `normalising`. Where gradients take `overwrite`, the memory of the one that comes in may be
+used for the one that goes out. Large work on NumPy's arrays is shared among threads, row by row or image by image.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ pytest.importorskip("numba", reason="the twins need Numba: pip install 'minidl[f
 from minidl.kernels import cpu
 from minidl.kernels.cpu import (
     algorithms,
+    blas,
     columns,
     compiling,
     direct,
@@ -547,6 +548,7 @@ def test_affine_layers_of_no_width():
     agree("dense_affine", x[:, :0], [(w[:0], None, w[0], None), (w.T, None, None, 0.5)])
 
 
+@pytest.mark.skipif(not blas.FUNCTIONS, reason="NumPy has another BLAS than that of its wheels")
 def test_large_affine_layers_and_small_ones(monkeypatch):
     """Each takes the way that it would take alone."""
     ways, through = [], halves.through
